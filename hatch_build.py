@@ -15,4 +15,5 @@ class WheelContents(BuildHookInterface):  # type: ignore[type-arg]
         if version == "editable":
             return
 
-        build_data["force_include"].update({"agentos_jupyter/sdk/aos_sdk.py": "aos_sdk.py", "skills": "agentos_jupyter/_skills"})
+        build_data["force_include"]["agentos_jupyter/sdk/aos_sdk.py"] = "aos_sdk.py"
+        build_data["force_include"]["skills"] = "agentos_jupyter/_skills"

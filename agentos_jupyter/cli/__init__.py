@@ -1,0 +1,1 @@
+"""The terminal's front end: `agentos VERB …`, one module a verb."""

@@ -1,0 +1,159 @@
+"""Check every part AgentOS stands on, and say how to mend what is broken.
+
+Exit status 1 when something that bash or the daemon needs is broken; a missing key or kernelspec is shown and is not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from agentos_jupyter import __version__, paths
+from agentos_jupyter.cli import text
+from agentos_jupyter.cli.stop import stop
+from agentos_jupyter.errors import AgentOSError, DaemonUnavailable
+from agentos_jupyter.rpc.sync import SyncLink
+
+LITTLE_SPACE = 500_000_000
+"""Bytes below which a log is likely to fill the disk within a working day."""
+
+WORKS = "Everything that bash and the daemon need works."
+BROKEN = "Mend the lines with ✗, then run `agentos doctor` again."
+NAME_A_MODEL = "name a model in AGENTOS_MODEL or agentos.yaml, and put its key into the environment"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One part: what was found, whether bash or the daemon `needs` it, and the cure when it is not `ok`."""
+
+    name: str
+    ok: bool
+    found: str
+    cure: str = ""
+    needed: bool = True
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    checks = list(examine(paths.workspace()))
+    healthy = all(check.ok for check in checks if check.needed)
+    if args.json:
+        print(json.dumps({"ok": healthy, "checks": [asdict(check) for check in checks]}, ensure_ascii=False))
+    else:
+        print("\n".join(line(check) for check in checks))
+        print(f"\n{WORKS if healthy else BROKEN}")
+    return 0 if healthy else 1
+
+
+def line(check: Check) -> str:
+    mark = "✓" if check.ok else "✗" if check.needed else "!"
+    cure = f"\n  {'':<10} → {check.cure}" if check.cure and not check.ok else ""
+    return f"{mark} {check.name:<10} {check.found}{cure}"
+
+
+def examine(workspace: Path) -> Iterator[Check]:
+    """Every check in the order in which one part stands on another. A daemon it has to start is stopped again."""
+    yield python()
+    yield disk(workspace)
+    yield sandbox()
+    before = _runs(workspace)
+    try:
+        yield from daemon(workspace)
+    finally:
+        if not before:
+            stop(workspace)
+    yield kernelspec()
+
+
+def _runs(workspace: Path) -> bool:
+    try:
+        SyncLink(workspace, start=False).close()
+    except DaemonUnavailable:
+        return False
+    return True
+
+
+def python() -> Check:
+    version = ".".join(map(str, sys.version_info[:3]))
+    found = f"Python {version} at {sys.executable}, AgentOS {__version__}"
+    return Check("python", sys.version_info >= (3, 11), found, "install Python 3.11 or newer and AgentOS into it")
+
+
+def disk(workspace: Path) -> Check:
+    free = shutil.disk_usage(workspace).free
+    if not os.access(workspace, os.W_OK):
+        return Check("disk", False, f"{workspace} is read-only for you", "work in a folder you may write to")
+    return Check(
+        "disk", free >= LITTLE_SPACE, f"{text.size(free)} free at {workspace}", "free some space: history is kept whole"
+    )
+
+
+def sandbox() -> Check:
+    from agentos_jupyter.sandbox import probe
+
+    tier = asyncio.run(probe())
+    return Check("sandbox", tier.name != "none", f"{tier.name}: {tier.reason}", tier.cure)
+
+
+def daemon(workspace: Path) -> Iterator[Check]:
+    """The daemon, and what can only be asked of a running one: its log and its models."""
+    try:
+        with SyncLink(workspace) as link:
+            info = link.call("system.info")
+            yield Check("daemon", True, f"answers for {workspace} (AgentOS {info['version']}, pid {info['pid']})")
+            yield asked("log", lambda: log(link), "look into .agentos/daemon.log")
+            yield asked("model", lambda: model(link), NAME_A_MODEL, needed=False)
+    except AgentOSError as error:
+        yield Check("daemon", False, error.message, f"look into {paths.state_dir(workspace) / 'daemon.log'}")
+
+
+def asked(name: str, check: Callable[[], Check], cure: str, needed: bool = True) -> Check:
+    """The check, or its error as a finding: one broken part must not hide the next."""
+    try:
+        return check()
+    except AgentOSError as error:
+        return Check(name, False, error.message, cure, needed)
+
+
+def log(link: SyncLink) -> Check:
+    rows = link.call("sql.query", {"sql": "select count(*) from events"})["rows"]
+    return Check("log", True, f"{rows[0][0]} events, {paths.state_dir(link.workspace)}")
+
+
+def model(link: SyncLink) -> Check:
+    listed: dict[str, Any] = link.call("model.list")
+    name = listed["default"]
+    default = next(item for item in listed["models"] if item["name"] == name)
+    if not default["ready"]:
+        return Check("model", False, f"{name}: {default['reason']}", NAME_A_MODEL, needed=False)
+    if default["scripted"]:
+        return Check("model", True, f"{name} (scripted: no model is asked; {NAME_A_MODEL})", needed=False)
+    return Check("model", True, name, needed=False)
+
+
+def kernelspec() -> Check:
+    """The kernelspec Jupyter would start, and whether it starts this interpreter."""
+    from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+
+    cure = "install AgentOS into the environment that runs Jupyter: `pip install .` in its source folder"
+    try:
+        spec = KernelSpecManager().get_kernel_spec("agentos")
+    except NoSuchKernel:
+        return Check("kernel", False, "Jupyter knows no kernel named agentos", cure, needed=False)
+
+    # Jupyter replaces a bare `python` by its own interpreter, so only a full path can name a wrong one.
+    program = spec.argv[0]
+    if os.path.isabs(program) and Path(program) != Path(sys.executable):
+        return Check("kernel", False, f"{spec.resource_dir} starts {program}, another interpreter", cure, needed=False)
+    return Check("kernel", True, f"{spec.resource_dir}", needed=False)

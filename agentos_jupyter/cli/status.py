@@ -1,0 +1,77 @@
+"""Show the workspace, its daemon, model and sandbox. Starts nothing; exit status 3 when no daemon runs."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from agentos_jupyter import __version__, paths
+from agentos_jupyter.cli import text
+from agentos_jupyter.errors import DaemonUnavailable
+from agentos_jupyter.rpc.sync import SyncLink
+
+NOT_RUNNING = 3
+"""As the Linux Standard Base has it for a service that is not running."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    facts = gather(paths.workspace())
+    print(json.dumps(facts, ensure_ascii=False) if args.json else describe(facts))
+    return 0 if facts["daemon"] else NOT_RUNNING
+
+
+def gather(workspace: Path) -> dict[str, Any]:
+    """Everything `status` shows; `daemon` is None when none runs."""
+    try:
+        with SyncLink(workspace, start=False) as link:
+            daemon: dict[str, Any] | None = link.call("system.info")
+    except DaemonUnavailable:
+        daemon = None
+    return {
+        "workspace": str(workspace),
+        "version": __version__,
+        "daemon": daemon,
+        "state_bytes": state_bytes(workspace),
+        "sandbox": sandbox(),
+    }
+
+
+def sandbox() -> dict[str, str]:
+    """The sandbox tier, found by trying it."""
+    from agentos_jupyter.sandbox import probe
+
+    tier = asyncio.run(probe())
+    return {"tier": tier.name, "reason": tier.reason, "cure": tier.cure}
+
+
+def state_bytes(workspace: Path) -> int:
+    """Bytes the log and its blobs take; `stat` alone, because opening the database file would drop its lock."""
+    state = paths.state_dir(workspace)
+    return sum(path.lstat().st_size for path in state.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def describe(facts: dict[str, Any]) -> str:
+    daemon, tier = facts["daemon"], facts["sandbox"]
+    lines = {
+        "workspace": facts["workspace"],
+        "daemon": _daemon(daemon) if daemon else "not running (the next client starts it)",
+        "log": text.size(facts["state_bytes"]) + (f", {daemon['position']} events" if daemon else ""),
+        "sandbox": tier["tier"] + (f": {tier['reason']}" if tier["tier"] != "namespaces" else ""),
+    }
+    if daemon:
+        lines["sessions"] = f"{daemon['sessions']}, {daemon['running']} dispatches running"
+        lines["model"] = str(daemon["model"])
+    return "\n".join(f"{name:<10} {value}" for name, value in lines.items())
+
+
+def _daemon(info: dict[str, Any]) -> str:
+    up = (datetime.now(UTC) - datetime.fromisoformat(info["started"])).total_seconds()
+    return f"AgentOS {info['version']}, pid {info['pid']}, up {text.duration(max(0.0, up))}"

@@ -1,0 +1,56 @@
+"""Plain text for people: tables, sizes, times."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+WIDEST = 60
+"""Characters of a cell; what is longer is cut, and `--json` gives it whole."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Columns aligned, numbers to the right; control characters are made visible, so no cell can steer a terminal."""
+    values = [list(row) for row in rows]
+    cells = [[_cell(value) for value in row] for row in values]
+    widths = [max([len(name), *(len(row[i]) for row in cells)]) for i, name in enumerate(columns)]
+    numeric = [all(isinstance(row[i], int | float | None) for row in values) for i in range(len(columns))]
+    lines = [list(columns), ["─" * width for width in widths], *cells]
+    return "\n".join(_line(line, widths, numeric) for line in lines)
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> str:
+    placed = zip(cells, widths, numeric, strict=True)
+    return "  ".join(cell.rjust(width) if right else cell.ljust(width) for cell, width, right in placed).rstrip()
+
+
+def _cell(value: Any) -> str:
+    text = "" if value is None else visible(str(value))
+    return text if len(text) <= WIDEST else text[: WIDEST - 1] + "…"
+
+
+def visible(text: str) -> str:
+    """The text on one line, with each control character shown as an escape."""
+    return _CONTROL.sub(lambda match: {"\n": "⏎", "\t": " "}.get(match[0], f"\\x{ord(match[0]):02x}"), text)
+
+
+def size(count: int) -> str:
+    """Bytes as people read them."""
+    amount = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}" if unit == "B" or amount >= 10 else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} TB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people read them."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
