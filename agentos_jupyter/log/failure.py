@@ -1,0 +1,72 @@
+"""What went wrong, said in the log's own words: DuckDB's and the system's errors become named conditions."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import duckdb
+
+from agentos_jupyter.errors import AgentOSError, LogDamaged, LogError, LogUnwritable, WorkspaceBusy
+
+_DAMAGE = (
+    "corrupt",
+    "not a valid duckdb database",
+    "could not read enough bytes",
+    "while replaying wal",
+    "checksum",
+    "failed to deserialize",
+    "serialization error",
+)
+_FULL = ("no space left", "disk quota exceeded", "file too large", "could not write", "disk full")
+_READ_ONLY = ("read-only file system", "permission denied", "operation not permitted", "cannot open file")
+
+
+def explain(error: Exception, database: Path) -> AgentOSError:
+    """The named condition behind an exception of DuckDB, or of the system, about the file `database`."""
+    if isinstance(error, AgentOSError):
+        return error
+    text = str(error)
+    low = text.lower()
+    if "set lock on file" in low or "already open" in low or "configuration has been locked" in low:
+        return busy(database)
+    if any(word in low for word in _DAMAGE):
+        return LogDamaged(f"The log {database} is damaged: {_first_line(text)}")
+    if any(word in low for word in _FULL) or isinstance(error, OSError):
+        return unwritable(error, database)
+    if any(word in low for word in _READ_ONLY):
+        return unwritable(error, database)
+    return LogError(f"The log {database} could not do this: {_first_line(text)}")
+
+
+def busy(database: Path) -> WorkspaceBusy:
+    return WorkspaceBusy(
+        f"Another process, or another Log in this one, holds {database}: "
+        "stop it (agentos stop), or reach it by connect()."
+    )
+
+
+def unwritable(error: BaseException, where: Path) -> LogUnwritable:
+    """The sentence for a disk that does not take writes."""
+    code = error.errno if isinstance(error, OSError) else None
+    low = str(error).lower()
+    if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or any(word in low for word in _FULL):
+        reason, cure = "the disk (or the quota) is full", "free some space"
+    elif code in (errno.EROFS, errno.EACCES, errno.EPERM) or any(word in low for word in _READ_ONLY):
+        reason = "it is read-only for this user"
+        cure = "make it writable, or use a workspace elsewhere (AGENTOS_WORKSPACE)"
+    else:
+        reason, cure = "the system refused the write", "look at the disk"
+    return LogUnwritable(
+        f"{where} cannot be written: {reason} ({_first_line(str(error))}). "
+        f"Nothing that was acknowledged is lost; {cure}, then open the workspace again."
+    )
+
+
+def is_memory(error: Exception) -> bool:
+    """Whether DuckDB only lacked memory, which a later try may find."""
+    return isinstance(error, duckdb.OutOfMemoryException)
+
+
+def _first_line(text: str) -> str:
+    return text.strip().splitlines()[0][:300] if text.strip() else "no further reason given"
