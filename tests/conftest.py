@@ -6,6 +6,7 @@ Unix socket paths are short, so workspaces lie in a short temporary folder and n
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shutil
 import signal
@@ -106,4 +107,4 @@ def _kill(lock: Path) -> None:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            os.kill(int(yaml.safe_load(file.read())["pid"]), signal.SIGKILL)
+            os.kill(int(json.load(file)["pid"]), signal.SIGKILL)

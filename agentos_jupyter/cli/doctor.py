@@ -18,6 +18,7 @@ from typing import Any
 
 from agentos_jupyter import __version__, paths
 from agentos_jupyter.cli import text
+from agentos_jupyter.cli.status import model
 from agentos_jupyter.cli.stop import stop
 from agentos_jupyter.errors import AgentOSError, DaemonUnavailable
 from agentos_jupyter.rpc.sync import SyncLink
@@ -107,39 +108,38 @@ def sandbox() -> Check:
 
 
 def daemon(workspace: Path) -> Iterator[Check]:
-    """The daemon, and what can only be asked of a running one: its log and its models."""
+    """The daemon, and what can only be asked of a running one: its log, its services and its model."""
+    last_words = f"look into {paths.state_dir(workspace) / 'daemon.log'}"
     try:
         with SyncLink(workspace) as link:
             info = link.call("system.info")
             yield Check("daemon", True, f"answers for {workspace} (AgentOS {info['version']}, pid {info['pid']})")
-            yield asked("log", lambda: log(link), "look into .agentos/daemon.log")
-            yield asked("model", lambda: model(link), NAME_A_MODEL, needed=False)
+            yield asked("log", lambda: log(link), last_words)
+            yield asked("services", lambda: services(link, info), last_words)
+            yield Check("model", not info["model_problem"], model(info), NAME_A_MODEL, needed=False)
     except AgentOSError as error:
-        yield Check("daemon", False, error.message, f"look into {paths.state_dir(workspace) / 'daemon.log'}")
+        yield Check("daemon", False, error.message, last_words)
 
 
-def asked(name: str, check: Callable[[], Check], cure: str, needed: bool = True) -> Check:
+def asked(name: str, check: Callable[[], Check], cure: str) -> Check:
     """The check, or its error as a finding: one broken part must not hide the next."""
     try:
         return check()
     except AgentOSError as error:
-        return Check(name, False, error.message, cure, needed)
+        return Check(name, False, error.message, cure)
 
 
 def log(link: SyncLink) -> Check:
     rows = link.call("sql.query", {"sql": "select count(*) from events"})["rows"]
-    return Check("log", True, f"{rows[0][0]} events, {paths.state_dir(link.workspace)}")
+    return Check("log", True, f"{rows[0][0]} events in {paths.state_dir(link.workspace)}")
 
 
-def model(link: SyncLink) -> Check:
-    listed: dict[str, Any] = link.call("model.list")
-    name = listed["default"]
-    default = next(item for item in listed["models"] if item["name"] == name)
-    if not default["ready"]:
-        return Check("model", False, f"{name}: {default['reason']}", NAME_A_MODEL, needed=False)
-    if default["scripted"]:
-        return Check("model", True, f"{name} (scripted: no model is asked; {NAME_A_MODEL})", needed=False)
-    return Check("model", True, name, needed=False)
+def services(link: SyncLink, info: dict[str, Any]) -> Check:
+    """What the daemon says of its own health; its model has a line of its own."""
+    problems = [problem for problem in link.call("system.health")["problems"] if problem != info["model_problem"]]
+    return Check(
+        "services", not problems, "; ".join(problems) or f"{info['engine']} answers", "the sentence says what to do"
+    )
 
 
 def kernelspec() -> Check:

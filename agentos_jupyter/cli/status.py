@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-from datetime import UTC, datetime
+import time
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +68,17 @@ def describe(facts: dict[str, Any]) -> str:
     }
     if daemon:
         lines["sessions"] = f"{daemon['sessions']}, {daemon['running']} dispatches running"
-        lines["model"] = str(daemon["model"])
+        lines["model"] = model(daemon)
     return "\n".join(f"{name:<10} {value}" for name, value in lines.items())
 
 
 def _daemon(info: dict[str, Any]) -> str:
-    up = (datetime.now(UTC) - datetime.fromisoformat(info["started"])).total_seconds()
-    return f"AgentOS {info['version']}, pid {info['pid']}, up {text.duration(max(0.0, up))}"
+    up = text.duration(max(0.0, time.time() - info["started"]))
+    return f"AgentOS {info['version']}, pid {info['pid']}, up {up}"
+
+
+def model(info: dict[str, Any]) -> str:
+    """The model a prompt would ask, as `system.info` knows it; a scripted one says so."""
+    if info["model_problem"]:
+        return f"{info['model'] or 'none'}: {info['model_problem']}"
+    return f"{info['model']} (scripted)" if info["scripted"] else str(info["model"])

@@ -15,7 +15,7 @@ import agentos_jupyter
 PACKAGE = Path(agentos_jupyter.__file__).parent
 
 LAYERS = (
-    {"errors", "records", "config", "paths", "redact"},
+    {"errors", "records", "config", "limits", "paths", "redact", "yamlfile"},
     {"log", "rpc", "models", "sandbox"},
     {"microkernel"},
     {"unit"},
