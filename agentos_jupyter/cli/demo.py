@@ -7,6 +7,7 @@ Without a configured model the model is scripted, and only the model: bash, sand
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import shutil
 import sys
@@ -50,6 +51,10 @@ def run(args: argparse.Namespace) -> int:
         print(f"Open {made.notebook} with the AgentOS kernel, in `jupyter lab` started here, and run its cells.")
         return 0
 
+    if importlib.util.find_spec("pytest") is None:
+        raise CommandError(
+            f"The demo project is tested with pytest: run `{sys.executable} -m pip install pytest` first."
+        )
     os.environ["AGENTOS_WORKSPACE"] = str(made.folder)
     try:
         error = execute(made)

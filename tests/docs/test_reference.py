@@ -84,3 +84,8 @@ def test_links_lead_somewhere(page: Path) -> None:
     targets = [target for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()) if "://" not in target]
     missing = [target for target in targets if not (page.parent / target.split("#")[0]).exists() and target[0] != "#"]
     assert not missing
+
+
+def test_every_page_is_reached_from_the_contents() -> None:
+    contents = (DOCS / "README.md").read_text()
+    assert [path.name for path in DOCS.rglob("*.md") if f"({path.relative_to(DOCS)})" not in contents] == ["README.md"]
