@@ -1,0 +1,255 @@
+"""One model call, judged and committed: the first of a turn's two durable points.
+
+`complete` asks the model (retries and fallback included), fires `tool.before` for each call of the reply in
+order, and appends the message, its calls and their verdicts in ONE commit. A repeat returns what was committed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from agentos_jupyter.errors import InvalidParams, ModelError
+from agentos_jupyter.microkernel import assembly, dispatches
+from agentos_jupyter.microkernel.sessions import Dispatch, Session
+from agentos_jupyter.microkernel.table import Sink
+from agentos_jupyter.models import Attempt, Completion, Delta, Model, Reasoning, Request, Reset, Text, complete
+from agentos_jupyter.records import NewEvent, Reject, Wait
+
+if TYPE_CHECKING:
+    from agentos_jupyter.microkernel.kernel import Microkernel
+
+
+async def reply_to(kernel: Microkernel, session: Session, dispatch: Dispatch, turn: int, sink: Sink) -> dict[str, Any]:
+    """The reply of this turn: asked of the model, or read from the log when it was committed before."""
+    lease = session.lease
+    assert lease is not None
+    if lease.computing is not None:
+        lease.computing.cancel()  # the same turn, asked again by a client that lost its connection
+        with contextlib.suppress(asyncio.CancelledError, Exception):
+            await lease.computing
+    if turn == dispatch.turns:
+        return await _committed(kernel, session, dispatch)
+    dispatches.check_turn(dispatch, turn)
+    work = asyncio.get_running_loop().create_task(_complete(kernel, session, dispatch, turn, sink))
+    lease.computing = work
+    try:
+        return await work
+    finally:
+        if lease.computing is work:
+            lease.computing = None
+        if not work.done():
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+
+
+async def _complete(kernel: Microkernel, session: Session, dispatch: Dispatch, turn: int, sink: Sink) -> dict[str, Any]:
+    chain = kernel.models.resolve(dispatch.chosen)
+    await assembly.fit(kernel, session, dispatch, chain[0].window)
+    attempts: list[NewEvent] = []
+    started = time.perf_counter()
+    try:
+        completion = await _ask(kernel, session, dispatch, turn, chain, sink, attempts)
+    except ModelError:
+        await kernel.record(session, attempts)
+        raise
+    session.context.learn(session.context.size, completion.usage.input)
+    calls, events = await judged(kernel, session, dispatch, turn, completion)
+    message = _message(turn, completion, calls, round(time.perf_counter() - started, 4))
+    await kernel.record(
+        session, [*attempts, NewEvent("assistant.message", message, f"model:{completion.model}", dispatch.id), *events]
+    )
+    kernel.hooks.observe(
+        "turn.after",
+        {
+            "session": session.id,
+            "dispatch": dispatch.id,
+            "turn": turn,
+            "usage": message["usage"],
+            "model": completion.model,
+        },
+    )
+    return _reply(message, calls)
+
+
+async def _ask(
+    kernel: Microkernel,
+    session: Session,
+    dispatch: Dispatch,
+    turn: int,
+    chain: Sequence[Model],
+    sink: Sink,
+    attempts: list[NewEvent],
+) -> Completion:
+    given = {"session": session.id, "dispatch": dispatch.id, "turn": turn, "tokens": session.context.tokens}
+    before = await kernel.hooks.judge("compute.before", given, {"params": {}})
+    if before.stopped is not None:
+        reason = before.stopped.reason if isinstance(before.stopped, Reject) else before.stopped.approval
+        raise ModelError(f"The model was not asked: {reason}")
+    tools = [{"type": "function", "function": tool} for tool in dispatch.tools]
+    request = Request(session.context.messages(), json.dumps(tools).encode(), before.output["params"])
+
+    def on_delta(delta: Delta) -> None:
+        data = _delta(delta)
+        if data is not None:
+            sink.send(data)
+            session.tell({"dispatch": dispatch.id, "turn": turn, **data})
+
+    async def on_attempt(attempt: Attempt) -> None:
+        attempts.append(NewEvent("compute.attempt", {"turn": turn, **asdict(attempt)}, "system", dispatch.id))
+        sink.send({"kind": "note", "text": attempt.error})
+
+    return await complete(chain, request, kernel.limits(dispatch.limits), on_delta, on_attempt)
+
+
+def _delta(delta: Delta) -> dict[str, Any] | None:
+    match delta:
+        case Text(text=text):
+            return {"kind": "text", "text": text}
+        case Reasoning(text=text):
+            return {"kind": "reasoning", "text": text}
+        case Reset():
+            return {"kind": "reset", "text": ""}
+    return None
+
+
+async def judged(
+    kernel: Microkernel, session: Session, dispatch: Dispatch, turn: int, completion: Completion
+) -> tuple[list[dict[str, Any]], list[NewEvent]]:
+    """The calls with their verdicts, in order, and the events that record them."""
+    calls: list[dict[str, Any]] = []
+    events: list[NewEvent] = []
+    flood = None
+    if completion.dropped_calls:
+        total = len(completion.calls) + completion.dropped_calls
+        flood = f"You asked for {total} calls in one reply; limits.calls allows {len(completion.calls)}, and none was run. Ask for fewer."
+    for number, raw in enumerate(completion.calls, session.calls + 1):
+        asked = _object(raw.arguments)
+        call = {"id": f"call-{number}", "name": raw.name, "arguments": asked, "asked": asked, "raw": raw.arguments}
+        await _judge(kernel, session, dispatch, turn, call, events, "agent", flood)
+        calls.append(call)
+    return calls, events
+
+
+async def _judge(
+    kernel: Microkernel,
+    session: Session,
+    dispatch: Dispatch,
+    turn: int,
+    call: dict[str, Any],
+    events: list[NewEvent],
+    actor: str,
+    reason: str | None,
+) -> None:
+    """Write the verdict into `call`, and append its event (and, for a rejection, its result)."""
+    receipts: list[dict[str, Any]] = []
+    if reason is None and call["arguments"] is None:
+        reason = f"The arguments are not a JSON object: {call['raw'][:200]!r}. Write them as one JSON object."
+    if reason is None:
+        given = {"session": session.id, "dispatch": dispatch.id, "turn": turn, "actor": actor}
+        verdict = await kernel.hooks.judge("tool.before", given, {"tool": call["name"], "args": call["arguments"]})
+        receipts = verdict.receipts
+        match verdict.stopped:
+            case Reject(reason=reason):
+                pass
+            case Wait(approval=question):
+                reason = f"A person would have to be asked ({question}), and nobody can be in this version."
+            case None:
+                call["arguments"] = verdict.output["args"]
+    call["verdict"], call["reason"] = ("allow", None) if reason is None else ("reject", reason)
+    stored = {
+        k: v for k, v in call.items() if v is not None and k != "asked" and (k != "raw" or call["arguments"] is None)
+    }
+    if kernel.redactor.data(call["arguments"]) != call["arguments"]:
+        stored["redacted"] = True
+    events.append(NewEvent("tool.call", {**stored, "turn": turn, "receipts": receipts}, actor, dispatch.id))
+    if reason is not None:
+        result = {"id": call["id"], "name": call["name"], "status": "rejected", "text": f"Rejected: {reason}"}
+        events.append(NewEvent("tool.result", result, "system", dispatch.id))
+
+
+async def begin_tool(
+    kernel: Microkernel, session: Session, dispatch: Dispatch, name: str, arguments: dict[str, Any], key: str
+) -> dict[str, Any]:
+    """A call no model made (`!cmd`): judged and recorded like any other, with the person as its actor."""
+    known = session.keys.get(key)
+    if known is not None:
+        event = dispatch.pending.get(known)
+        if event is None:
+            raise InvalidParams(f"{known} has ended already.")
+        return _call(event.data)
+    call = {"id": f"call-{session.calls + 1}", "name": name, "arguments": arguments, "raw": "", "key": key}
+    events: list[NewEvent] = []
+    await _judge(kernel, session, dispatch, dispatch.turns, call, events, "person", None)
+    await kernel.record(session, events)
+    return _call(call)
+
+
+def _object(raw: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(raw or "{}")
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _message(turn: int, completion: Completion, calls: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
+    usage = completion.usage
+    data = {
+        "turn": turn,
+        "text": completion.text,
+        "calls": [_asked(call) for call in calls],
+        "model": completion.model,
+        "scripted": completion.scripted,
+        "usage": {"input": usage.input, "output": usage.output, "cached": usage.cached, "usd": usage.usd},
+        "seconds": seconds,
+        "finish": completion.finish,
+    }
+    more = {"dropped_calls": completion.dropped_calls, "served": completion.served}
+    return data | {name: value for name, value in more.items() if value}
+
+
+def _asked(call: dict[str, Any]) -> dict[str, Any]:
+    """The call as the model will see that it asked for it."""
+    asked = {"id": call["id"], "name": call["name"], "arguments": call["asked"]}
+    return asked if call["asked"] is not None else {**asked, "raw": call["raw"][:2000]}
+
+
+def _call(data: Any) -> dict[str, Any]:
+    call = {k: data.get(k) for k in ("id", "name", "arguments", "verdict", "reason")}
+    return {**call, "raw": data.get("raw") or ""}
+
+
+def _reply(message: dict[str, Any], calls: list[dict[str, Any]]) -> dict[str, Any]:
+    kept = {k: message[k] for k in ("turn", "text", "model", "scripted", "usage", "seconds")}
+    return {**kept, "tool_calls": [_call(call) for call in calls]}
+
+
+async def _committed(kernel: Microkernel, session: Session, dispatch: Dispatch) -> dict[str, Any]:
+    """The last committed reply with those of its calls that have no result yet.
+
+    Arguments that held a secret were stored without it, so such a call cannot run any more.
+    """
+    assert dispatch.reply is not None
+    lost = [event.data for event in dispatch.pending.values() if event.data.get("redacted")]
+    text = (
+        "Not run: its arguments held a secret that is not stored, and the first reply was lost on its way. Ask again."
+    )
+    await kernel.record(
+        session,
+        [
+            NewEvent(
+                "tool.result",
+                {"id": call["id"], "name": call["name"], "status": "not_run", "text": text},
+                "system",
+                dispatch.id,
+            )
+            for call in lost
+        ],
+    )
+    return _reply(dict(dispatch.reply.data), [dict(event.data) for event in dispatch.pending.values()])

@@ -1,0 +1,98 @@
+"""The microkernel daemon: one per workspace, started on demand, gone when nobody needs it.
+
+`python -m agentos_jupyter.microkernel.daemon WORKSPACE FD` writes one line to FD when it is ready, or
+one line with the error that kept it from starting.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+if __name__ == "__main__" and os.fork():
+    os._exit(0)  # the client must not become the parent of a process that outlives it
+
+import asyncio
+import contextlib
+import importlib
+import logging
+import signal
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import Any
+
+from agentos_jupyter import paths
+from agentos_jupyter.errors import AgentOSError
+from agentos_jupyter.microkernel.kernel import Microkernel
+from agentos_jupyter.microkernel.lock import Lock
+from agentos_jupyter.microkernel.serving import Server
+from agentos_jupyter.rpc.wire import error_to_wire, pack
+
+log = logging.getLogger("agentos_jupyter.daemon")
+LOG_BYTES = 2 * 1024 * 1024
+
+
+async def serve(workspace: Path, ready: int) -> None:
+    """Own the workspace until told to stop, or until idle for limits.daemon_idle seconds."""
+    async with Microkernel(workspace, os.environ) as kernel, Server(kernel, paths.socket_path(workspace)) as server:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.add_signal_handler(number, kernel.stopping.set)
+        _say(ready, {"ready": os.getpid()})
+        log.info("ready: workspace %s, process %s", workspace, os.getpid())
+        asyncio.get_running_loop().call_later(0.2, _warm, kernel)
+        await _until_stopped(kernel, server)
+        log.info("stopping")
+        await asyncio.sleep(0.02)  # let the answer to system.shutdown leave
+
+
+def _warm(kernel: Microkernel) -> None:
+    """Import what the first model call needs before somebody waits for it."""
+    kernel.spawn(asyncio.to_thread(importlib.import_module, "aiohttp"))
+
+
+async def _until_stopped(kernel: Microkernel, server: Server) -> None:
+    idle_stop = kernel.limits().daemon_idle
+    while not kernel.stopping.is_set():
+        if server.clients or kernel.busy:
+            wait = idle_stop
+        else:
+            wait = server.idle_since + idle_stop - asyncio.get_running_loop().time()
+            if wait <= 0:
+                return
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(kernel.stopping.wait(), min(wait, 5.0))
+
+
+def _say(descriptor: int, message: dict[str, Any]) -> None:
+    with contextlib.suppress(OSError):
+        os.write(descriptor, pack(message))
+        os.close(descriptor)
+
+
+def _log_to(path: Path) -> None:
+    handler = RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=1, delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+def main(workspace: Path, ready: int) -> int:
+    """Run the daemon; exit code 0 after an orderly stop."""
+    os.umask(0o077)
+    try:
+        with Lock(workspace):
+            _log_to(paths.state_dir(workspace) / "daemon.log")
+            asyncio.run(serve(workspace, ready))
+    except AgentOSError as error:
+        log.error("%s", error.message)
+        _say(ready, {"error": error_to_wire(error)})
+        return 1
+    except Exception as error:
+        log.exception("the daemon failed")
+        _say(ready, {"error": error_to_wire(error)})
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2])))

@@ -1,0 +1,259 @@
+"""The microkernel: the state of one workspace behind one syscall table."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import select
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from agentos_jupyter import config, paths
+from agentos_jupyter.errors import SessionNotFound
+from agentos_jupyter.limits import Limits
+from agentos_jupyter.log import Log
+from agentos_jupyter.microkernel import dispatches, ids, skills
+from agentos_jupyter.microkernel.hooks import Hooks
+from agentos_jupyter.microkernel.services import Services
+from agentos_jupyter.microkernel.sessions import Caller, Lease, Session
+from agentos_jupyter.microkernel.syscalls import TABLE
+from agentos_jupyter.microkernel.table import Sink, checked
+from agentos_jupyter.models import Models
+from agentos_jupyter.records import Event, NewEvent
+from agentos_jupyter.redact import Redactor
+
+log = logging.getLogger(__name__)
+IDLE_SESSIONS = 64
+"""Sessions kept in memory after their last use; others are folded from the log again."""
+
+
+class Microkernel:
+    """One workspace: its log, sessions, hooks and services. Everything reaches it through `call`.
+
+    Use it as an async context manager; the caller owns the workspace's lock.
+    """
+
+    def __init__(self, workspace: Path, environ: Mapping[str, str], skills_folder: Path | None = None) -> None:
+        self.workspace = workspace
+        self.environ = dict(environ)
+        self.started = time.time()
+        self.settings = config.load(workspace, self.environ)
+        self.skills = skills.find(skills_folder or paths.skills_dir())
+        self.engine = self.settings.context
+        self.models = Models(self.settings, self.environ, self.limits())
+        self.redactor = Redactor(exact=self.models.secrets)
+        self._outdated: list[Models] = []
+        self.hooks = Hooks()
+        limits = self.limits()
+        self.services = Services(self.hooks, paths.state_dir(workspace), limits.register, limits.hook)
+        self.stopping = asyncio.Event()
+        self._sessions: OrderedDict[str, Session] = OrderedDict()
+        self._loading: dict[str, asyncio.Lock] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._services_ready: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Microkernel:
+        self.log = await Log.open(paths.state_dir(self.workspace))
+        self.log.subscribe(self._committed)
+        self._services_ready = asyncio.create_task(self._start_services())
+        self._services_ready.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in [*self._tasks, self._services_ready]:
+            if task is not None:
+                task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.hooks.aclose()
+        await self.services.aclose()
+        for models in (*self._outdated, self.models):
+            await models.aclose()
+        await self.log.aclose()
+
+    async def _start_services(self) -> None:
+        for skill in self.skills.values():
+            if skill.service is not None:
+                await self.services.start(skill)
+
+    async def services_ready(self) -> None:
+        """Wait until the shipped services have registered; raises what kept one from it."""
+        assert self._services_ready is not None
+        await asyncio.shield(self._services_ready)
+
+    # -- the table
+
+    async def call(self, method: str, params: dict[str, Any], caller: Caller, sink: Sink) -> dict[str, Any]:
+        """Carry out one syscall; raises the `AgentOSError` that the caller should see."""
+        row, checked_params = checked(TABLE, method, params)
+        extra = (sink,) if row.streams else ()
+        result = await row.function(self, caller, checked_params, *extra)
+        return result.model_dump(mode="json") if not isinstance(result, dict) else result
+
+    def greet(self, environ: Mapping[str, str]) -> None:
+        """Learn what a client's environment offers (keys, model, trust); a later offer wins over an earlier one."""
+        if any(self.environ.get(name) != value for name, value in environ.items()):
+            self.environ.update(environ)
+            self.refresh()
+
+    def refresh(self) -> None:
+        """Read `agentos.yaml` again; running dispatches keep the limits they began with. Raises `ConfigError`."""
+        settings = config.load(self.workspace, self.environ)
+        if settings != self.settings:
+            self.settings, self.engine = settings, settings.context
+            self._outdated.append(self.models)
+            self.models = Models(settings, self.environ, self.limits())
+        self.redactor = Redactor(exact=self.models.secrets)
+
+    def limits(self, more: Mapping[str, Any] | None = None) -> Limits:
+        """The limits in force, with those of a dispatch on top. Raises `ConfigError`."""
+        return config.limits(self.settings, more)
+
+    def log_bytes(self) -> int:
+        """What the log takes on disk, without blobs."""
+        return sum(path.stat().st_size for path in paths.state_dir(self.workspace).glob("log.duckdb*"))
+
+    # -- sessions
+
+    async def session(self, ref: str) -> Session:
+        """A session by id, unique prefix of an id, or name (the newest of that name). Raises `SessionNotFound`."""
+        if ref in self._sessions:
+            self._sessions.move_to_end(ref)
+            return self._sessions[ref]
+        return await self._load(await self._resolve(ref))
+
+    async def _resolve(self, ref: str) -> str:
+        if self.log.head(ids.stream_of(ref)):
+            return ref
+        stored = sorted(name.removeprefix("session/") for name in self.log.streams("session/"))
+        matches = [name for name in stored if ref.startswith("s-") and len(ref) > 2 and name.startswith(ref)]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            raise SessionNotFound(
+                f"{ref!r} begins {len(matches)} session ids ({', '.join(matches[:5])}): write more of it."
+            )
+        named = await self._newest_named(ref)
+        if named is None:
+            raise SessionNotFound(f"No session {ref!r}: `%session list` shows those there are.")
+        return named
+
+    async def _newest_named(self, name: str) -> str | None:
+        for session in reversed(self._sessions.values()):
+            if session.name == name:
+                return session.id
+        quoted = name.replace("'", "''")
+        limits = self.limits()
+        found = await self.log.query(
+            f"select session from sessions where name = '{quoted}' order by created desc limit 1",
+            max_rows=1,
+            max_bytes=10_000,
+            seconds=limits.sql_seconds,
+        )
+        return str(found.rows[0][0]) if found.rows else None
+
+    async def _load(self, session_id: str) -> Session:
+        lock = self._loading.setdefault(session_id, asyncio.Lock())
+        async with lock:
+            if session_id in self._sessions:
+                return self._sessions[session_id]
+            session = Session(session_id)
+            for event in await self.log.read(session.stream):
+                session.apply(event)
+            if session.running is not None:
+                session.lease = Lease(None)
+                self._expire_later(session)
+            self._keep(session)
+        self._loading.pop(session_id, None)
+        return session
+
+    def _keep(self, session: Session) -> None:
+        self._sessions[session.id] = session
+        idle = [
+            each
+            for each in self._sessions.values()
+            if each.running is None and not each.listeners and each is not session
+        ]
+        for old in idle[: max(0, len(self._sessions) - IDLE_SESSIONS)]:
+            if not old.writing.locked():
+                del self._sessions[old.id]
+
+    async def create_session(self, data: dict[str, Any]) -> Session:
+        session = Session(ids.new_session_id())
+        self._keep(session)
+        await self.log.append(session.stream, "new", [NewEvent("session.created", data, "person")])
+        return session
+
+    def live(self) -> list[Session]:
+        """Sessions in memory."""
+        return list(self._sessions.values())
+
+    @property
+    def busy(self) -> bool:
+        """Whether a dispatch is held by a unit, or kept for one."""
+        return any(session.running is not None and session.lease is not None for session in self._sessions.values())
+
+    async def record(self, session: Session, events: Sequence[NewEvent]) -> list[Event]:
+        """Append to a session's history, without secrets and in one commit, and fold the events in."""
+        if not events:
+            return []
+        clean = [
+            NewEvent(event.type, self.redactor.data(dict(event.data)), event.actor, event.dispatch) for event in events
+        ]
+        return await self.log.append(session.stream, "any", clean)
+
+    def _committed(self, events: list[Event]) -> None:
+        """Fold what was committed into the sessions in memory, in commit order, before the appenders hear of it."""
+        for event in events:
+            session = self._sessions.get(event.stream.removeprefix("session/"))
+            if session is not None:
+                session.apply(event)
+
+    # -- leases
+
+    def gone(self, caller: Caller, process: int | None) -> None:
+        """A client's channel closed: keep its dispatches for a while, or, when its process ended, no longer."""
+        for session in self.live():
+            if session.lease is not None and session.lease.holder is caller:
+                self._expire_later(session)
+                if process is not None:
+                    self._watch(session, process)
+        if process is not None:
+            os.close(process)
+
+    def _expire_later(self, session: Session) -> None:
+        dispatch, lease = session.running, session.lease
+        assert lease is not None
+        if dispatch is not None:
+            lease.expire_in(self.limits().lease, lambda: self.spawn(dispatches.lose(self, session, dispatch)))
+
+    def _watch(self, session: Session, process: int) -> None:
+        """Lose the session's dispatch as soon as the process behind this pidfd has ended."""
+        dispatch, loop = session.running, asyncio.get_running_loop()
+        if dispatch is None:
+            return
+        if select.select([process], [], [], 0)[0]:
+            self.spawn(dispatches.lose(self, session, dispatch))
+            return
+        watched = os.dup(process)
+
+        def ended() -> None:
+            loop.remove_reader(watched)
+            os.close(watched)
+            self.spawn(dispatches.lose(self, session, dispatch))
+
+        loop.add_reader(watched, ended)
+
+    def spawn(self, work: Any) -> None:
+        """Run something beside the calls; it ends with the microkernel at the latest."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("a background task failed", exc_info=task.exception())

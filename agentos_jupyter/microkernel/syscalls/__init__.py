@@ -1,0 +1,25 @@
+"""Every operation of the microkernel, by namespace."""
+
+from __future__ import annotations
+
+from agentos_jupyter.microkernel.syscalls import (
+    compute,
+    content,
+    context,
+    dispatch,
+    event,
+    hook,
+    model,
+    session,
+    skill,
+    sql,
+    system,
+    tool,
+)
+from agentos_jupyter.microkernel.table import Syscall
+
+TABLE: dict[str, Syscall] = {
+    name: row
+    for module in (system, event, sql, session, dispatch, compute, tool, context, content, skill, hook, model)
+    for name, row in module.CALLS.items()
+}

@@ -1,0 +1,49 @@
+"""compute: the model, asked for one turn."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agentos_jupyter.microkernel import compute as work
+from agentos_jupyter.microkernel import dispatches
+from agentos_jupyter.microkernel.sessions import Caller
+from agentos_jupyter.microkernel.shapes import CallInfo, UsageInfo
+from agentos_jupyter.microkernel.syscalls.dispatch import find
+from agentos_jupyter.microkernel.table import Shape, Sink, namespace
+
+if TYPE_CHECKING:
+    from agentos_jupyter.microkernel.kernel import Microkernel
+
+
+class Complete(Shape):
+    """The next turn of a dispatch. Messages do not travel: the daemon holds the context."""
+
+    dispatch: str
+    epoch: int
+    turn: int
+
+
+class ReplyInfo(Shape):
+    """The committed reply and its judged calls; without calls it is the final answer."""
+
+    turn: int
+    text: str
+    tool_calls: list[CallInfo]
+    model: str
+    scripted: bool
+    usage: UsageInfo
+    seconds: float
+
+
+async def complete(kernel: Microkernel, caller: Caller, params: Complete, stream: Sink) -> ReplyInfo:
+    """Ask the model, judge its calls and commit both; streams `{"kind": "text" | "reset" | "note", "text": …}`.
+
+    A repeat for the same turn returns what was committed. Raises `lease.expired`, `budget.exceeded`,
+    `context.too_long` and the model's errors after retries and fallbacks.
+    """
+    session, _ = await find(kernel, params.dispatch)
+    dispatch = dispatches.held(session, params.dispatch, params.epoch, caller)
+    return ReplyInfo.model_validate(await work.reply_to(kernel, session, dispatch, params.turn, stream))
+
+
+CALLS = namespace("compute", writes=(complete,))

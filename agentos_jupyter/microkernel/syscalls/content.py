@@ -1,0 +1,66 @@
+"""content: bytes too large for an event, addressed by their digest."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from agentos_jupyter.errors import InvalidParams
+from agentos_jupyter.microkernel.sessions import Caller
+from agentos_jupyter.microkernel.table import Shape, namespace
+
+if TYPE_CHECKING:
+    from agentos_jupyter.microkernel.kernel import Microkernel
+
+CHUNK = 2 * 1024 * 1024
+
+
+class Put(Shape):
+    """One chunk (at most 2 MiB) of an upload; `last` ends it."""
+
+    upload: str = Field(min_length=8, max_length=100)
+    offset: int = Field(0, ge=0)
+    base64: str = Field(max_length=CHUNK * 4 // 3 + 4)
+    last: bool = False
+
+
+class Uploaded(Shape):
+    """The content's digest once the upload has ended, else null."""
+
+    digest: str | None
+
+
+class Read(Shape):
+    digest: str
+    offset: int = Field(0, ge=0)
+    length: int = Field(CHUNK, ge=0, le=CHUNK)
+
+
+class Bytes(Shape):
+    """A part of the content; `total` is its whole size in bytes."""
+
+    base64: str
+    total: int
+
+
+async def put(kernel: Microkernel, caller: Caller, params: Put) -> Uploaded:
+    """Store bytes, chunk by chunk and in order; what is stored is on disk when the digest is returned."""
+    try:
+        chunk = base64.b64decode(params.base64, validate=True)
+    except binascii.Error as error:
+        raise InvalidParams(f"content.put: base64 is not valid ({error}).") from None
+    limit = kernel.limits().content
+    digest = await kernel.log.blobs.upload(params.upload, params.offset, chunk, params.last, limit=limit)
+    return Uploaded(digest=digest)
+
+
+async def read(kernel: Microkernel, caller: Caller, params: Read) -> Bytes:
+    """Bytes by their digest. Raises `content.not_found`."""
+    part = await kernel.log.blobs.get(params.digest, params.offset, params.length)
+    return Bytes(base64=base64.b64encode(part).decode(), total=kernel.log.blobs.size(params.digest))
+
+
+CALLS = namespace("content", writes=(put,), reads=(read,))

@@ -1,0 +1,195 @@
+"""dispatch: one request to a session, from prompt to final answer."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from agentos_jupyter.errors import DispatchNotFound, InvalidParams
+from agentos_jupyter.microkernel import dispatches, ids
+from agentos_jupyter.microkernel.sessions import Caller, Dispatch, Session
+from agentos_jupyter.microkernel.shapes import (
+    CallInfo,
+    Changes,
+    ClientInfo,
+    DispatchInfo,
+    ErrorInfo,
+    EventInfo,
+    ToolInfo,
+)
+from agentos_jupyter.microkernel.table import Shape, Sink, namespace
+from agentos_jupyter.records import Event
+
+if TYPE_CHECKING:
+    from agentos_jupyter.microkernel.kernel import Microkernel
+
+
+class Begin(Shape):
+    """A new dispatch (`session` and `prompt`), or an unfinished one again (`dispatch`).
+
+    `prompt_ref` is the digest of a prompt that was put with content.put; `key` makes a repeat harmless.
+    """
+
+    session: str
+    prompt: str = ""
+    prompt_ref: str | None = None
+    kind: Literal["prompt", "person"] = "prompt"
+    tools: list[ToolInfo] = Field(default_factory=list, max_length=256)
+    client: ClientInfo = ClientInfo()
+    model: str | None = None
+    limits: dict[str, Any] = Field(default_factory=dict)
+    dispatch: str | None = None
+    key: str = Field(min_length=8, max_length=100)
+
+
+class Began(Shape):
+    """The handle: `dispatch` and `epoch` give the right to act; `turn` is the last committed one, `earlier` counts
+    the session's calls so far, `protected` are the paths that an agent may only read."""
+
+    dispatch: str
+    session: str
+    root: str
+    epoch: int
+    turn: int
+    earlier: int
+    protected: list[str]
+    harness: str
+    limits: dict[str, Any]
+    model: str | None
+    scripted: bool
+    first: int
+
+
+class Handle(Shape):
+    dispatch: str
+    epoch: int
+
+
+class End(Shape):
+    """How a dispatch ended; `changed` are the files, `error` what stopped it."""
+
+    dispatch: str
+    epoch: int
+    status: Literal["ok", "failed", "interrupted", "limit"]
+    changed: Changes | None = None
+    error: ErrorInfo | None = None
+
+
+class Which(Shape):
+    dispatch: str
+
+
+class Listing(Shape):
+    """The newest dispatches, of one session or of all."""
+
+    session: str | None = None
+    limit: int = Field(20, ge=1, le=1000)
+
+
+class Dispatches(Shape):
+    dispatches: list[DispatchInfo]
+
+
+async def begin(kernel: Microkernel, caller: Caller, params: Begin) -> Began:
+    """Begin a dispatch and take the session's lease. Raises `session.busy` naming who holds it."""
+    kernel.refresh()
+    await kernel.services_ready()
+    session = await kernel.session(params.session)
+    if params.kind == "prompt" and params.dispatch is None and not params.prompt.strip() and params.prompt_ref is None:
+        raise InvalidParams("A prompt needs text.")
+    dispatch = await dispatches.begin(kernel, caller, session, params)
+    model = kernel.models.resolve(dispatch.chosen)[0] if dispatch.kind == "prompt" else None
+    return Began(
+        dispatch=dispatch.id,
+        session=session.id,
+        root=session.root,
+        epoch=dispatch.epoch,
+        earlier=session.calls,
+        protected=list(kernel.settings.protected),
+        turn=dispatch.turns,
+        harness=dispatch.harness,
+        limits=dict(dispatch.limits),
+        model=model.name if model else None,
+        scripted=model.scripted if model else False,
+        first=dispatch.first,
+    )
+
+
+async def end(kernel: Microkernel, caller: Caller, params: End) -> DispatchInfo:
+    """End a dispatch; calls without a result get `not_run`. A repeat returns what was written."""
+    session, dispatch = await find(kernel, params.dispatch)
+    async with session.writing:
+        if not dispatch.running and params.epoch == dispatch.epoch:
+            return dispatch.info()
+        dispatches.held(session, params.dispatch, params.epoch, caller)
+        await dispatches.end(kernel, session, dispatch, params)
+        return dispatch.info()
+
+
+async def get(kernel: Microkernel, caller: Caller, params: Which) -> DispatchInfo:
+    """One dispatch, by its id."""
+    _, dispatch = await find(kernel, params.dispatch)
+    return dispatch.info()
+
+
+async def list_(kernel: Microkernel, caller: Caller, params: Listing) -> Dispatches:
+    """The newest dispatches first."""
+    if params.session is not None:
+        sessions = [await kernel.session(params.session)]
+    else:
+        newest = sorted(kernel.log.streams("session/"), reverse=True)[: params.limit]
+        sessions = [await kernel.session(name.removeprefix("session/")) for name in newest]
+    found = [dispatch.info() for session in sessions for dispatch in session.dispatches.values()]
+    found.sort(key=lambda each: each.started, reverse=True)
+    return Dispatches(dispatches=found[: params.limit])
+
+
+async def follow(kernel: Microkernel, caller: Caller, params: Which, stream: Sink) -> DispatchInfo:
+    """Stream a dispatch from its first event until it ends.
+
+    Deltas are `{"kind": "event", "event": {…}}` for facts, and live `{"kind": "text" | "output" | "reset", …}` between them.
+    """
+    session, dispatch = await find(kernel, params.dispatch)
+    news = asyncio.Event()
+
+    def committed(events: list[Event]) -> None:
+        if any(event.dispatch == dispatch.id for event in events):
+            news.set()
+
+    def live(data: dict[str, Any]) -> None:
+        if data.get("dispatch") == dispatch.id:
+            stream.send(data)
+
+    unsubscribe = kernel.log.subscribe(committed)
+    session.listeners.add(live)
+    try:
+        version = dispatch.first - 1
+        while True:
+            news.clear()
+            running = dispatch.running
+            for event in await kernel.log.read(session.stream, version):
+                version = event.version
+                if event.dispatch == dispatch.id:
+                    stream.send({"kind": "event", "event": EventInfo.of(event).model_dump()})
+            if not running or kernel.stopping.is_set():
+                return dispatch.info()
+            await news.wait()
+    finally:
+        session.listeners.discard(live)
+        unsubscribe()
+
+
+async def find(kernel: Microkernel, dispatch_id: str) -> tuple[Session, Dispatch]:
+    """The session and dispatch that an id names. Raises `DispatchNotFound`."""
+    stream = ids.stream_of(ids.session_of(dispatch_id))
+    if kernel.log.head(stream):
+        session = await kernel.session(ids.session_of(dispatch_id))
+        if dispatch_id in session.dispatches:
+            return session, session.dispatches[dispatch_id]
+    raise DispatchNotFound(f"No dispatch {dispatch_id!r}: `%runs` lists those there are.")
+
+
+CALLS = namespace("dispatch", writes=(begin, end), reads=(get, list_, follow))
+__all__ = ["CALLS", "CallInfo", "find"]

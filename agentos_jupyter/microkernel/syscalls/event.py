@@ -1,0 +1,70 @@
+"""event: the log as it is."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from agentos_jupyter.microkernel.sessions import Caller
+from agentos_jupyter.microkernel.shapes import EventInfo, Events
+from agentos_jupyter.microkernel.table import Empty, Shape, Sink, namespace
+from agentos_jupyter.records import Event
+
+if TYPE_CHECKING:
+    from agentos_jupyter.microkernel.kernel import Microkernel
+
+BATCH = 500
+
+
+class Read(Shape):
+    """A page of one stream, by version."""
+
+    stream: str
+    after: int = Field(0, ge=0)
+    limit: int = Field(BATCH, ge=1, le=10_000)
+
+
+class Subscribe(Shape):
+    """Everything after a position, in global order, of streams that begin with `prefix`."""
+
+    after: int = Field(0, ge=0)
+    prefix: str = ""
+
+
+async def read(kernel: Microkernel, caller: Caller, params: Read) -> Events:
+    """Events of one stream, oldest first."""
+    return Events(
+        events=[EventInfo.of(each) for each in await kernel.log.read(params.stream, params.after, params.limit)]
+    )
+
+
+async def subscribe(kernel: Microkernel, caller: Caller, params: Subscribe, stream: Sink) -> Empty:
+    """Stream events as they are committed, from any position on, until cancelled.
+
+    Each delta is `{"kind": "events", "events": […]}`; the log is the buffer, so a slow reader loses nothing.
+    """
+    news = asyncio.Event()
+
+    def committed(events: list[Event]) -> None:
+        news.set()
+
+    position = params.after
+    unsubscribe = kernel.log.subscribe(committed)
+    try:
+        while not kernel.stopping.is_set():
+            news.clear()
+            events = await kernel.log.since(position, BATCH, params.prefix)
+            if not events:
+                position = max(position, kernel.log.position)
+                await news.wait()
+                continue
+            stream.send({"kind": "events", "events": [EventInfo.of(each).model_dump() for each in events]})
+            position = events[-1].position
+    finally:
+        unsubscribe()
+    return Empty()
+
+
+CALLS = namespace("event", reads=(read, subscribe))

@@ -1,0 +1,120 @@
+"""session: conversations, durable."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from agentos_jupyter.errors import InvalidParams
+from agentos_jupyter.microkernel import dispatches
+from agentos_jupyter.microkernel.sessions import Caller
+from agentos_jupyter.microkernel.shapes import DispatchInfo, EventInfo, Events, SessionInfo
+from agentos_jupyter.microkernel.table import Shape, namespace
+from agentos_jupyter.records import NewEvent
+
+if TYPE_CHECKING:
+    from agentos_jupyter.microkernel.kernel import Microkernel
+
+
+class Create(Shape):
+    """A new session; `key` makes a repeat harmless."""
+
+    name: str = Field("", max_length=200)
+    notebook: str | None = None
+    model: str | None = None
+    key: str = Field(min_length=8, max_length=100)
+
+
+class Update(Shape):
+    """What to change; absent fields stay."""
+
+    session: str
+    name: str | None = Field(None, min_length=1, max_length=200)
+    model: str | None = None
+
+
+class Which(Shape):
+    """A session by id, unique beginning of an id, or name (the newest of that name)."""
+
+    session: str
+
+
+class Listing(Shape):
+    limit: int = Field(50, ge=1, le=1000)
+
+
+class Sessions(Shape):
+    sessions: list[SessionInfo]
+
+
+class History(Shape):
+    session: str
+    after: int = Field(0, ge=0)
+    limit: int = Field(500, ge=1, le=10_000)
+
+
+class Interrupted(Shape):
+    """The dispatch that was stopped, or null."""
+
+    dispatch: DispatchInfo | None
+
+
+async def create(kernel: Microkernel, caller: Caller, params: Create) -> SessionInfo:
+    """Open a new session on the workspace. Without a name it is named after the workspace."""
+    for session in kernel.live():
+        if session.keys.get("session") == params.key:
+            return session.info()
+    if params.model is not None:
+        kernel.models.resolve(params.model)
+    data = {
+        "name": params.name or kernel.workspace.name,
+        "workspace": os.fspath(kernel.workspace),
+        "root": os.fspath(kernel.workspace),
+    }
+    more = {"model": params.model, "notebook": params.notebook}
+    session = await kernel.create_session({**data, **{k: v for k, v in more.items() if v is not None}})
+    session.keys["session"] = params.key
+    return session.info()
+
+
+async def update(kernel: Microkernel, caller: Caller, params: Update) -> SessionInfo:
+    """Rename a session or give it another model."""
+    session = await kernel.session(params.session)
+    if params.model is not None:
+        kernel.models.resolve(params.model)
+    changes = {k: v for k, v in {"name": params.name, "model": params.model}.items() if v is not None}
+    if not changes:
+        raise InvalidParams("session.update needs a name or a model.")
+    await kernel.record(session, [NewEvent("session.updated", changes, "person")])
+    return session.info()
+
+
+async def interrupt(kernel: Microkernel, caller: Caller, params: Which) -> Interrupted:
+    """Stop what the session is doing, wherever it runs; harmless when it does nothing."""
+    session = await kernel.session(params.session)
+    dispatch = await dispatches.interrupt(kernel, session, caller)
+    return Interrupted(dispatch=dispatch.info() if dispatch is not None else None)
+
+
+async def get(kernel: Microkernel, caller: Caller, params: Which) -> SessionInfo:
+    """One session."""
+    return (await kernel.session(params.session)).info()
+
+
+async def list_(kernel: Microkernel, caller: Caller, params: Listing) -> Sessions:
+    """The newest sessions first."""
+    newest = sorted(kernel.log.streams("session/"), reverse=True)[: params.limit]
+    return Sessions(sessions=[(await kernel.session(name.removeprefix("session/"))).info() for name in newest])
+
+
+async def history(kernel: Microkernel, caller: Caller, params: History) -> Events:
+    """The session's events, oldest first."""
+    session = await kernel.session(params.session)
+    return Events(
+        events=[EventInfo.of(each) for each in await kernel.log.read(session.stream, params.after, params.limit)]
+    )
+
+
+CALLS = namespace("session", writes=(create, update, interrupt), reads=(get, list_, history))

@@ -1,0 +1,109 @@
+"""Where things are: one rule for the workspace, one for its state, one for its socket."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+from agentos_jupyter.errors import WorkspaceRefused
+
+STATE_NAME = ".agentos"
+CONFIG_NAME = "agentos.yaml"
+PROTECTED = (CONFIG_NAME, "skills", ".agents/skills", ".claude/skills")
+"""What the loader reads and what a sandbox may only read: one list for both."""
+
+
+def workspace(start: Path | None = None) -> Path:
+    """The workspace folder: `AGENTOS_WORKSPACE`, else the nearest ancestor of `start` (default: the
+    working directory) that holds `.agentos/` or `agentos.yaml`, else `start` itself.
+
+    Raises `WorkspaceRefused` for the home folder, `/`, or a folder that does not exist.
+    """
+    named = os.environ.get("AGENTOS_WORKSPACE")
+    if named:
+        return _accept(Path(named).expanduser())
+    here = (start or Path.cwd()).resolve()
+    for folder in (here, *here.parents):
+        if _forbidden(folder):
+            break
+        if (folder / STATE_NAME).is_dir() or (folder / CONFIG_NAME).is_file():
+            return folder
+    return _accept(here)
+
+
+def _forbidden(folder: Path) -> bool:
+    return folder == Path(folder.anchor) or folder == Path.home().resolve()
+
+
+def _accept(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise WorkspaceRefused(
+            f"The workspace {folder} is not a folder: create it or name another one in AGENTOS_WORKSPACE."
+        )
+    folder = folder.resolve()
+    if _forbidden(folder):
+        raise WorkspaceRefused(
+            f"{folder} cannot be a workspace, because an agent may change every file in one: "
+            "start in a project folder, or name one in AGENTOS_WORKSPACE."
+        )
+    return folder
+
+
+def state_dir(workspace: Path) -> Path:
+    """The folder that holds the log, blobs and lock of a workspace (made by the daemon, not here)."""
+    return workspace / STATE_NAME
+
+
+def runtime_dir() -> Path:
+    """A 0700 folder of this user for sockets, made when missing; short, because socket paths are short.
+
+    Raises `WorkspaceRefused` when somebody else owns it or others may enter it.
+    """
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    folder = (
+        Path(base) / "agentos"
+        if base and os.access(base, os.W_OK)
+        else Path(tempfile.gettempdir()) / f"agentos-{os.getuid()}"
+    )
+    folder.mkdir(mode=0o700, parents=False, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise WorkspaceRefused(
+            f"The runtime folder {folder} is not a private folder of yours (owner {found.st_uid}, "
+            f"mode {stat.S_IMODE(found.st_mode):o}): remove it, or set XDG_RUNTIME_DIR to a folder with mode 0700."
+        )
+    return folder
+
+
+def socket_path(workspace: Path) -> Path:
+    """The daemon's main socket: one per real path of a workspace."""
+    name = hashlib.sha256(os.fsencode(workspace.resolve())).hexdigest()[:16]
+    path = runtime_dir() / f"{name}.sock"
+    if len(os.fsencode(path)) > 100:
+        raise WorkspaceRefused(
+            f"The socket path {path} is longer than unix sockets allow: set XDG_RUNTIME_DIR to a shorter folder."
+        )
+    return path
+
+
+def user_config_dir() -> Path:
+    """The person's own configuration folder (keys, trust)."""
+    base = os.environ.get("XDG_CONFIG_HOME")
+    return (Path(base) if base else Path.home() / ".config") / "agentos"
+
+
+def skills_dir() -> Path:
+    """The shipped skills: inside the installed package, or beside it in a source checkout."""
+    packaged = Path(__file__).parent / "_skills"
+    return packaged if packaged.is_dir() else Path(__file__).parent.parent / "skills"
+
+
+def in_state(path: str) -> bool:
+    """Whether a workspace-relative path lies in the state folder, which nothing that walks may open.
+
+    Opening the DuckDB file a second time in a process drops its lock (POSIX record locks).
+    """
+    return path == STATE_NAME or path.startswith(STATE_NAME + "/")

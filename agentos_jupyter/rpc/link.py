@@ -1,0 +1,76 @@
+"""A connection that survives the daemon: it starts it, reconnects to it, and repeats calls that are safe to repeat.
+
+Every write of the syscall table is idempotent (by dispatch and turn, by call id, or by a client's key), so
+a call whose answer was lost is simply made again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from agentos_jupyter.errors import ConnectionLost, DaemonUnavailable
+from agentos_jupyter.rpc.client import Client
+from agentos_jupyter.rpc.peer import OnStream, Peer
+from agentos_jupyter.rpc.start import hello, offer, spawn
+
+PATIENCE = 30.0
+"""Seconds a call is repeated while the daemon comes and goes: as long as a lease is kept."""
+
+
+class Link:
+    """Calls to the daemon of one workspace; `client` is the typed face of `call`, `info` its last greeting."""
+
+    def __init__(self, workspace: Path) -> None:
+        self.workspace = workspace
+        self.client = Client(self.call)
+        self.info: dict[str, Any] = {}
+        self._offer = offer()
+        self._peer: Peer | None = None
+        self._connecting = asyncio.Lock()
+        self.on_notice: Callable[[str, dict[str, Any]], None] = lambda method, params: None
+
+    @classmethod
+    async def open(cls, workspace: Path) -> Link:
+        """Find or start the daemon and shake hands with it."""
+        link = cls(workspace)
+        await link._connected()
+        return link
+
+    async def call(self, method: str, params: dict[str, Any] | None = None, on_stream: OnStream | None = None) -> Any:
+        """The syscall's result; raises the `AgentOSError` it answered with, `ConnectionLost` after `PATIENCE` seconds."""
+        deadline = asyncio.get_running_loop().time() + PATIENCE
+        pause = 0.02
+        while True:
+            try:
+                peer = await self._connected()
+                return await peer.call(method, params, on_stream)
+            except (ConnectionLost, DaemonUnavailable):
+                if asyncio.get_running_loop().time() > deadline:
+                    raise
+            await asyncio.sleep(pause)
+            pause = min(1.0, pause * 2)
+
+    async def _connected(self) -> Peer:
+        async with self._connecting:
+            if self._peer is not None and not self._peer.closed.done():
+                return self._peer
+            sock = await asyncio.to_thread(spawn, self.workspace)
+            sock.setblocking(False)
+            peer = await Peer.on(sock, on_notice=lambda method, params: self.on_notice(method, params))
+            try:
+                self.info = hello(await peer.call("system.hello", self._offer))
+            except BaseException:
+                await peer.aclose()
+                raise
+            self._peer = peer
+            return peer
+
+    async def aclose(self) -> None:
+        peer, self._peer = self._peer, None
+        if peer is not None:
+            with contextlib.suppress(ConnectionLost):
+                await peer.aclose()

@@ -1,0 +1,118 @@
+"""Find the daemon of a workspace, or start it: what every client does first."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from agentos_jupyter import __version__, paths
+from agentos_jupyter.errors import DaemonUnavailable, VersionMismatch, WorkspaceBusy
+from agentos_jupyter.rpc.wire import PROTOCOL, error_from_wire, unpack
+
+START_SECONDS = 20.0
+
+
+def connect(workspace: Path) -> socket.socket:
+    """A socket to the running daemon; raises `DaemonUnavailable` when there is none."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.connect(os.fspath(paths.socket_path(workspace)))
+    except OSError as error:
+        sock.close()
+        raise DaemonUnavailable(
+            f"No daemon runs for {workspace} ({error.strerror}): `agentos start` starts one."
+        ) from None
+    return sock
+
+
+def spawn(workspace: Path) -> socket.socket:
+    """A socket to the daemon, started when none answers.
+
+    A daemon that is just stopping, or started by somebody else at this moment, is waited for.
+    Raises the error that kept the daemon from starting.
+    """
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        with contextlib.suppress(DaemonUnavailable):
+            return connect(workspace)
+        try:
+            start_process(workspace, deadline)
+        except WorkspaceBusy:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)  # the owner of the lock is about to listen, or about to be gone
+
+
+def start_process(workspace: Path, deadline: float) -> None:
+    """Start a daemon, detached from this process, and wait for its ready line."""
+    reader, writer = os.pipe()
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "agentos_jupyter.microkernel.daemon", os.fspath(workspace), str(writer)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            env=_safe_environment(),
+            pass_fds=(writer,),
+            start_new_session=True,
+        )
+    finally:
+        os.close(writer)
+    with open(reader, "rb") as ready:
+        line = _read_line(ready.fileno(), deadline)
+    if not line:
+        status = process.poll()
+        raise DaemonUnavailable(
+            f"The daemon for {workspace} did not get ready (exit status {status}): "
+            f"its log is {paths.state_dir(workspace) / 'daemon.log'}; `agentos doctor` checks the parts."
+        )
+    message = unpack(line)
+    if "error" in message:
+        process.wait()
+        raise error_from_wire(message["error"])
+    process.returncode = 0  # it outlives us: the handshake was its result, nobody waits for it
+
+
+def _safe_environment() -> dict[str, str]:
+    """Our environment, without what would make Python import modules from the workspace."""
+    unsafe = {"PYTHONSTARTUP", "PYTHONINSPECT"}
+    return {**{k: v for k, v in os.environ.items() if k not in unsafe}, "PYTHONSAFEPATH": "1"}
+
+
+def _read_line(descriptor: int, deadline: float) -> bytes:
+    data = b""
+    while not data.endswith(b"\n"):
+        ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
+        chunk = os.read(descriptor, 65536) if ready else b""
+        if not chunk:
+            return b""
+        data += chunk
+    return data
+
+
+_OFFERED = ("AGENTOS_MODEL", "AGENTOS_TRUST")
+_OFFERED_ENDINGS = ("_API_KEY", "_BASE_URL")
+
+
+def offer() -> dict[str, Any]:
+    """What a client tells the daemon of itself; keys stay in the daemon's memory and go nowhere else."""
+    environ = {k: v for k, v in os.environ.items() if k in _OFFERED or k.endswith(_OFFERED_ENDINGS)}
+    return {"version": __version__, "protocol": PROTOCOL, "environ": environ, "pid": os.getpid()}
+
+
+def hello(info: dict[str, Any]) -> dict[str, Any]:
+    """The daemon's answer to the offer, checked; raises `VersionMismatch`."""
+    if info["protocol"] != PROTOCOL:
+        raise VersionMismatch(
+            f"The daemon of this workspace is AgentOS {info['version']} (protocol {info['protocol']}), this is {__version__} "
+            f"(protocol {PROTOCOL}): run `agentos stop` with the other version, or close its notebooks and wait, then try again."
+        )
+    return info

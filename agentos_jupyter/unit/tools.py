@@ -1,0 +1,124 @@
+"""The tools a unit can run. Now there is one: bash, in the session's sandbox."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import secrets
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from agentos_jupyter.errors import AgentOSError
+from agentos_jupyter.records import Observation, ToolSpec
+from agentos_jupyter.sandbox import Outcome, Sandbox
+
+CHUNK = 2 * 1024 * 1024
+"""Bytes of one content.put, as the syscall allows."""
+
+OnOutput = Callable[[bytes], None]
+
+
+class BadArguments(AgentOSError):
+    """Arguments that a model can correct."""
+
+    code = "tool.bad_arguments"
+
+
+class Tool(Protocol):
+    """Something a model may ask for. `run` raises `BadArguments`; whatever else goes wrong is its observation."""
+
+    @property
+    def spec(self) -> ToolSpec: ...
+
+    async def run(self, arguments: Mapping[str, Any], on_output: OnOutput) -> Observation: ...
+
+
+class Putter(Protocol):
+    async def call(self, method: str, params: dict[str, Any] | None = None, on_stream: Any = None) -> Any: ...
+
+
+BASH = ToolSpec(
+    "bash",
+    "Run a bash command in the sandbox and read its output (stdout and stderr together). "
+    "The working folder, exported variables and functions carry over to the next command.",
+    {
+        "type": "object",
+        "properties": {
+            "command": {"type": "string", "description": "The command; several lines are fine."},
+            "timeout": {"type": "number", "description": "Seconds after which it is killed."},
+        },
+        "required": ["command"],
+    },
+)
+
+
+class Bash:
+    """bash in one sandbox. `fresh` says that an earlier shell's state is gone, which the model is told once."""
+
+    spec = BASH
+
+    def __init__(self, box: Sandbox, link: Putter, seconds: float, fresh: bool) -> None:
+        self._box, self._link, self._seconds, self._fresh = box, link, seconds, fresh
+
+    async def run(self, arguments: Mapping[str, Any], on_output: OnOutput) -> Observation:
+        """Run `arguments["command"]`, at most `arguments["timeout"]` seconds and never longer than the limit."""
+        command, seconds = _checked(arguments, self._seconds)
+        outcome = await self._box.run(command, timeout=seconds, on_output=on_output)
+        notes = [*(["shell state was reset"] if self._fresh else []), *outcome.notes]
+        self._fresh = False
+        return Observation(
+            status=outcome.status,
+            text=_text(outcome, notes, seconds),
+            exit_code=outcome.exit_code,
+            seconds=round(outcome.seconds, 4),
+            total=outcome.total,
+            full=await self._keep(outcome.full) if outcome.full is not None else None,
+            notes=notes,
+        )
+
+    async def _keep(self, full: Path) -> str | None:
+        """The digest of the whole output, put into the content store in chunks."""
+        upload, offset, size = secrets.token_hex(8), 0, full.stat().st_size
+        try:
+            with full.open("rb") as file:
+                while True:
+                    chunk = await asyncio.to_thread(file.read, CHUNK)
+                    offset += len(chunk)
+                    params = {
+                        "upload": upload,
+                        "offset": offset - len(chunk),
+                        "base64": base64.b64encode(chunk).decode(),
+                        "last": offset >= size,
+                    }
+                    digest = (await self._link.call("content.put", params))["digest"]
+                    if digest is not None or not chunk:
+                        return str(digest)
+        finally:
+            full.unlink(missing_ok=True)
+
+
+def _checked(arguments: Mapping[str, Any], limit: float) -> tuple[str, float]:
+    unknown = set(arguments) - {"command", "timeout"}
+    command, seconds = arguments.get("command"), arguments.get("timeout", limit)
+    if unknown:
+        raise BadArguments(f"bash takes command and timeout, not {', '.join(sorted(map(str, unknown)))}.")
+    if not isinstance(command, str) or not command.strip():
+        raise BadArguments('bash needs "command": a string with the command to run.')
+    if "\0" in command:
+        raise BadArguments("The command holds a NUL character, which no shell can take: write it without.")
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
+        raise BadArguments('"timeout" is a number of seconds above 0.')
+    return command, min(float(seconds), limit)
+
+
+def _text(outcome: Outcome, notes: list[str], seconds: float) -> str:
+    """What the model reads: the output, then what it cannot see from it."""
+    text = outcome.head_tail.decode("utf-8", "replace").replace("\0", "\ufffd").rstrip("\n")
+    endings = {
+        "timeout": f"[killed after {seconds:g} s; this is the output so far]",
+        "killed": "[killed before it ended; this is the output so far]",
+        "failed": f"[exit code {outcome.exit_code}]",
+    }
+    lines = [text, endings.get(outcome.status, ""), *(f"[{note}]" for note in notes)]
+    return "\n".join(line for line in lines if line) or "[no output]"
