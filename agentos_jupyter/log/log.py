@@ -45,7 +45,9 @@ class Log:
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="agentos-read")
         self._askers = ThreadPoolExecutor(_ASKERS, thread_name_prefix="agentos-sql")
         self._asking: set[Query] = set()
-        self._writer = Writer(con, heads, folder, self._hand_over)
+        self._writer = Writer(
+            con, heads, folder, self._hand_over, lambda: self._stop_queries("the log needs its memory")
+        )
         self._closed = False
 
     @classmethod
@@ -156,7 +158,7 @@ class Log:
 
     async def query(self, sql: str, *, max_rows: int, max_bytes: int, seconds: float) -> QueryResult:
         """Answer one SELECT or EXPLAIN. Raises `SqlRefused` with a sentence for anything else, and at the time cap."""
-        query = Query(self._cursor(), sql, Caps(max_rows, max_bytes, seconds))
+        query = Query(self._cursor(), sql, Caps(max_rows, max_bytes, seconds), self.folder / "exports")
         running = self._loop.run_in_executor(self._askers, query.run)
         self._asking.add(query)
         running.add_done_callback(lambda _: self._asking.discard(query))
@@ -174,8 +176,7 @@ class Log:
         if self._closed:
             return
         self._closed = True
-        for query in tuple(self._asking):
-            query.stop("the log is closing")
+        self._stop_queries("the log is closing")
         await asyncio.to_thread(self._close)
 
     def _close(self) -> None:
@@ -185,6 +186,10 @@ class Log:
         self.blobs.close()
         self._root.close()
         self._con.close()
+
+    def _stop_queries(self, why: str) -> None:
+        for query in tuple(self._asking):
+            query.stop(why)
 
     def _cursor(self) -> duckdb.DuckDBPyConnection:
         if self._closed:

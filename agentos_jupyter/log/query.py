@@ -1,7 +1,8 @@
 """Read-only SQL for people: one SELECT or EXPLAIN, in a read-only transaction, with caps on rows, bytes and time.
 
 The statement's type alone is no guard (a CTE may insert), a read-only transaction alone neither (it lets COPY and SET
-through), and both rest on the database having been opened with external access off and its configuration locked.
+through), `guard` keeps file readers out, and all rest on the database having been opened with external access off and
+its configuration locked.
 """
 
 from __future__ import annotations
@@ -13,16 +14,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import duckdb
 
 from agentos_jupyter.errors import LogDamaged, SqlRefused
+from agentos_jupyter.log.guard import one_statement
 from agentos_jupyter.records import Json
 
-MAX_SQL = 100_000
 _FETCH = 256
+_ZONED = "TIMESTAMP WITH TIME ZONE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +50,13 @@ class Caps:
 class Query:
     """One query on a cursor of its own; `stop` may be called from any thread."""
 
-    def __init__(self, cursor: duckdb.DuckDBPyConnection, sql: str, caps: Caps) -> None:
+    def __init__(self, cursor: duckdb.DuckDBPyConnection, sql: str, caps: Caps, exports: Path) -> None:
         self._cursor = cursor
         self._sql = sql
         self._caps = caps
+        self._exports = exports
+        self._names: list[str] = []
+        self._types: list[str] = []
         self._why = ""
         self._done = False
         self._lock = threading.Lock()
@@ -79,7 +85,7 @@ class Query:
                 self._cursor.interrupt()
 
     def _read(self) -> QueryResult:
-        statement = one_statement(self._cursor, self._sql)
+        statement = one_statement(self._cursor, self._sql, self._exports)
         self._cursor.execute("begin transaction read only")
         try:
             self._start(statement)
@@ -91,20 +97,19 @@ class Query:
     def _start(self, statement: Any) -> None:
         self._check()
         self._cursor.execute(statement)
-        types = [str(column[1]) for column in self._cursor.description or ()]
-        zoned = [kind == "TIMESTAMP WITH TIME ZONE" for kind in types]
-        if any(zoned):  # these need a time zone library to become Python values: have DuckDB write them
-            names = [f"c{i}" for i in range(len(types))]
-            cells = ", ".join(f"c{i} at time zone 'UTC'" if flag else f"c{i}" for i, flag in enumerate(zoned))
-            self._names = [str(column[0]) for column in self._cursor.description or ()]
-            self._types = types
-            self._zoned = zoned
-            inner = statement.query.strip().rstrip(";")
-            self._cursor.execute(f"select {cells} from (\n{inner}\n) as answer({', '.join(names)})")
-            return
         self._names = [str(column[0]) for column in self._cursor.description or ()]
-        self._types = types
-        self._zoned = zoned
+        self._types = [str(column[1]) for column in self._cursor.description or ()]
+        if _ZONED in self._types:
+            self._restart(statement.query.strip().rstrip(";"))
+
+    def _restart(self, query: str) -> None:
+        """Times with a zone need a library to become Python values: have DuckDB bring them to UTC."""
+        names = [f"c{number}" for number in range(len(self._types))]
+        zoned = [
+            f"{name} at time zone 'UTC'" if kind == _ZONED else name
+            for name, kind in zip(names, self._types, strict=True)
+        ]
+        self._cursor.execute(f"select {', '.join(zoned)} from (\n{query}\n) as answer({', '.join(names)})")
 
     def _fetch(self) -> QueryResult:
         rows: list[list[Json]] = []
@@ -116,14 +121,19 @@ class Query:
                 if len(rows) >= self._caps.rows:
                     truncated = f"only the first {self._caps.rows} rows are shown"
                     break
-                row = [json_value(value) for value in raw]
-                row = [f"{cell}Z" if flag and cell else cell for cell, flag in zip(row, self._zoned, strict=True)]
-                size += len(json.dumps(row, ensure_ascii=False).encode())
-                if size > self._caps.bytes:
+                row = self._row(raw)
+                size += len(json.dumps(row)) if row is not None else self._caps.bytes
+                if row is None or size > self._caps.bytes:
                     truncated = f"only the first {len(rows)} rows are shown, more would pass {self._caps.bytes} bytes"
                     break
                 rows.append(row)
         return QueryResult(tuple(self._names), tuple(self._types), rows, truncated)
+
+    def _row(self, raw: tuple[Any, ...]) -> list[Json] | None:
+        """The row as JSON values; None when one value alone passes the cap, which is not worth encoding."""
+        if any(isinstance(cell, str | bytes) and len(cell) > self._caps.bytes for cell in raw):
+            return None
+        return [_cell(value, kind) for value, kind in zip(raw, self._types, strict=True)]
 
     def _check(self) -> None:
         if self._why:
@@ -142,6 +152,8 @@ class Query:
             return LogDamaged(
                 f"The log is damaged: {text[:300]}. Stop (agentos stop) and keep a copy of the state folder."
             )
+        if "pytz" in low or (_ZONED in self._types and isinstance(error, duckdb.ParserException)):
+            return SqlRefused("A time with time zone in this answer cannot be shown: cast it, e.g. now()::varchar.")
         if "read-only" in low or "read only" in low:
             return SqlRefused(f"This would write, and the log is only read by SQL: use SELECT. ({text[:200]})")
         if isinstance(error, duckdb.PermissionException):
@@ -149,21 +161,8 @@ class Query:
         return SqlRefused(text[:2000])
 
 
-def one_statement(cursor: duckdb.DuckDBPyConnection, sql: str) -> Any:
-    """The single SELECT or EXPLAIN in `sql`. Raises `SqlRefused`."""
-    if len(sql) > MAX_SQL:
-        raise SqlRefused(f"A query has at most {MAX_SQL} characters, this one {len(sql)}.")
-    try:
-        statements = cursor.extract_statements(sql)
-    except UnicodeError as error:
-        raise SqlRefused("The query is not valid Unicode text.") from error
-    if len(statements) != 1:
-        raise SqlRefused(f"One statement at a time, this is {len(statements)}: ask with a single SELECT.")
-    statement = statements[0]
-    kind = str(statement.type).rsplit(".", 1)[-1]
-    if kind not in ("SELECT", "EXPLAIN"):
-        raise SqlRefused(f"Only SELECT and EXPLAIN are answered, this is {kind}: the log is changed by events alone.")
-    return statement
+def _cell(value: Any, kind: str) -> Json:
+    return f"{json_value(value)}Z" if kind == _ZONED and value is not None else json_value(value)
 
 
 def json_value(value: Any) -> Json:

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ MAX_BATCH = 1000
 MAX_BATCH_BYTES = 8 << 20
 IDLE_CHECKPOINT = 1 << 20
 IDLE_SECONDS = 2.0
+MEMORY_TRIES = 40
+MEMORY_PAUSE = 0.05
 Row = tuple[int, str, int, datetime, str, str, str | None, str, str]
 Fresh = tuple[NewEvent, str]
 """An event and its canonical data."""
@@ -53,7 +56,8 @@ Outcome = list[list[Event]] | Exception
 
 
 class Writer:
-    """Owns `con`; calls `deliver` on its own thread after each commit, with the events and everybody's answers."""
+    """Owns `con`. On its own thread it calls `deliver` after each commit, with the events and everybody's answers, and
+    `relieve` when DuckDB has no memory left for an insert."""
 
     def __init__(
         self,
@@ -61,6 +65,7 @@ class Writer:
         heads: Heads,
         folder: Path,
         deliver: Callable[[list[Event], list[tuple[Request, Outcome]]], None],
+        relieve: Callable[[], None],
     ) -> None:
         self.heads = heads.streams
         self.position = heads.last.position
@@ -68,6 +73,7 @@ class Writer:
         self._con = con
         self._folder = folder
         self._deliver = deliver
+        self._relieve = relieve
         self._insert = con.extract_statements("insert into events select " + ", ".join("unnest(?)" for _ in COLUMNS))[0]
         self._mark = MarkFile(folder / MARK)
         self._mark.write(heads.last)
@@ -172,10 +178,21 @@ class Writer:
         return made, {stream: head for stream, head in moved.items() if head[0]}
 
     def _store(self, rows: list[Row]) -> None:
-        self._con.execute(self._insert, [list(column) for column in zip(*rows, strict=True)])
+        self._execute([list(column) for column in zip(*rows, strict=True)])
         self.commits += 1
         self._settle_wal()
         self._mark.write(Mark(rows[-1][0], rows[-1][8]))
+
+    def _execute(self, columns: list[list[Any]]) -> None:
+        """Insert and commit. Queries share DuckDB's memory: where one left none, it is ended and the insert repeated."""
+        for _ in range(MEMORY_TRIES):
+            try:
+                self._con.execute(self._insert, columns)
+                return
+            except duckdb.OutOfMemoryException:
+                self._relieve()
+                time.sleep(MEMORY_PAUSE)
+        self._con.execute(self._insert, columns)
 
     def _settle_wal(self) -> None:
         """DuckDB makes a new WAL after each checkpoint and leaves its name to the kernel's mercy."""
