@@ -26,8 +26,11 @@ from typing import Any, Literal, Protocol, TypedDict
 '''
 
 CALLS = '''
+OnStream = Callable[[dict[str, Any]], None]
+
+
 class AsyncCall(Protocol):
-    def __call__(self, method: str, params: dict[str, Any], on_stream: Callable[[dict[str, Any]], None] | None = None) -> Awaitable[Any]: ...
+    def __call__(self, method: str, params: dict[str, Any], on_stream: OnStream | None = None) -> Awaitable[Any]: ...
 
 
 class BlockingCall(Protocol):
@@ -130,7 +133,7 @@ def _method(row: Syscall, word: str) -> str:
     given = f"_given({', '.join(f'{key}={key}' for key in fields)})" if fields else "{}"
     extra = ""
     if row.streams:
-        parameters.append("on_stream: Callable[[dict[str, Any]], None] | None = None")
+        parameters.append("on_stream: OnStream | None = None")
         extra = ", on_stream"
     signature = f"    {word}def {name}({', '.join(parameters)}) -> {row.result.__name__}:"
     doc = inspect.cleandoc(row.doc).splitlines()[0]

@@ -330,8 +330,11 @@ class Chain(TypedDict):
     chain: list[ModelInfo]
 
 
+OnStream = Callable[[dict[str, Any]], None]
+
+
 class AsyncCall(Protocol):
-    def __call__(self, method: str, params: dict[str, Any], on_stream: Callable[[dict[str, Any]], None] | None = None) -> Awaitable[Any]: ...
+    def __call__(self, method: str, params: dict[str, Any], on_stream: OnStream | None = None) -> Awaitable[Any]: ...
 
 
 class BlockingCall(Protocol):
@@ -372,7 +375,7 @@ class Event:
         """Events of one stream, oldest first."""
         return await self._call("event.read", _given(stream=stream, after=after, limit=limit))  # type: ignore[no-any-return]
 
-    async def subscribe(self, *, after: int | None = None, prefix: str | None = None, on_stream: Callable[[dict[str, Any]], None] | None = None) -> Empty:
+    async def subscribe(self, *, after: int | None = None, prefix: str | None = None, on_stream: OnStream | None = None) -> Empty:
         """Stream events as they are committed, from any position on, until cancelled."""
         return await self._call("event.subscribe", _given(after=after, prefix=prefix), on_stream)  # type: ignore[no-any-return]
 
@@ -435,7 +438,7 @@ class Dispatch:
         """The newest dispatches first."""
         return await self._call("dispatch.list", _given(session=session, limit=limit))  # type: ignore[no-any-return]
 
-    async def follow(self, *, dispatch: str, on_stream: Callable[[dict[str, Any]], None] | None = None) -> DispatchInfo:
+    async def follow(self, *, dispatch: str, on_stream: OnStream | None = None) -> DispatchInfo:
         """Stream a dispatch from its first event until it ends."""
         return await self._call("dispatch.follow", _given(dispatch=dispatch), on_stream)  # type: ignore[no-any-return]
 
@@ -444,7 +447,7 @@ class Compute:
     def __init__(self, call: AsyncCall) -> None:
         self._call = call
 
-    async def complete(self, *, dispatch: str, epoch: int, turn: int, on_stream: Callable[[dict[str, Any]], None] | None = None) -> ReplyInfo:
+    async def complete(self, *, dispatch: str, epoch: int, turn: int, on_stream: OnStream | None = None) -> ReplyInfo:
         """Ask the model, judge its calls and commit both; streams `{"kind": "text" | "reset" | "note", "text": …}`."""
         return await self._call("compute.complete", _given(dispatch=dispatch, epoch=epoch, turn=turn), on_stream)  # type: ignore[no-any-return]
 

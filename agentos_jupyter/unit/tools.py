@@ -7,7 +7,7 @@ import base64
 import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from agentos_jupyter.errors import AgentOSError
 from agentos_jupyter.records import Observation, ToolSpec
@@ -25,8 +25,20 @@ class BadArguments(AgentOSError):
     code = "tool.bad_arguments"
 
 
+class Stopped(asyncio.CancelledError):
+    """A person stopped the tool; `observation` is what it came to until then."""
+
+    def __init__(self, observation: Observation) -> None:
+        super().__init__("stopped")
+        self.observation = observation
+
+
 class Tool(Protocol):
-    """Something a model may ask for. `run` raises `BadArguments`; whatever else goes wrong is its observation."""
+    """Something a model may ask for.
+
+    `run` raises `BadArguments` for what the model can correct, and `Stopped` when it is cancelled;
+    whatever else goes wrong with the work is its observation.
+    """
 
     @property
     def spec(self) -> ToolSpec: ...
@@ -64,7 +76,14 @@ class Bash:
     async def run(self, arguments: Mapping[str, Any], on_output: OnOutput) -> Observation:
         """Run `arguments["command"]`, at most `arguments["timeout"]` seconds and never longer than the limit."""
         command, seconds = _checked(arguments, self._seconds)
-        outcome = await self._box.run(command, timeout=seconds, on_output=on_output)
+        running = asyncio.ensure_future(self._box.run(command, timeout=seconds, on_output=on_output))
+        try:
+            return await self._observed(await asyncio.shield(running), seconds)
+        except asyncio.CancelledError:
+            await self._box.interrupt()
+            raise Stopped(await self._observed(await running, seconds)) from None
+
+    async def _observed(self, outcome: Outcome, seconds: float) -> Observation:
         notes = [*(["shell state was reset"] if self._fresh else []), *outcome.notes]
         self._fresh = False
         return Observation(
@@ -77,25 +96,26 @@ class Bash:
             notes=notes,
         )
 
-    async def _keep(self, full: Path) -> str | None:
+    async def _keep(self, full: Path) -> str:
         """The digest of the whole output, put into the content store in chunks."""
-        upload, offset, size = secrets.token_hex(8), 0, full.stat().st_size
-        try:
-            with full.open("rb") as file:
-                while True:
-                    chunk = await asyncio.to_thread(file.read, CHUNK)
-                    offset += len(chunk)
-                    params = {
-                        "upload": upload,
-                        "offset": offset - len(chunk),
-                        "base64": base64.b64encode(chunk).decode(),
-                        "last": offset >= size,
-                    }
-                    digest = (await self._link.call("content.put", params))["digest"]
-                    if digest is not None or not chunk:
-                        return str(digest)
-        finally:
-            full.unlink(missing_ok=True)
+        with await asyncio.to_thread(full.open, "rb") as file:
+            digest = await put(self._link, file)
+        await asyncio.to_thread(full.unlink, missing_ok=True)
+        return digest
+
+
+async def put(link: Putter, file: BinaryIO) -> str:
+    """Put everything in `file` into the content store, in chunks; its digest."""
+    upload, offset = secrets.token_hex(8), 0
+    chunk = await asyncio.to_thread(file.read, CHUNK)
+    while True:
+        following = await asyncio.to_thread(file.read, CHUNK)
+        data = base64.b64encode(chunk).decode()
+        params = {"upload": upload, "offset": offset, "base64": data, "last": not following}
+        digest = (await link.call("content.put", params))["digest"]
+        if not following:
+            return str(digest)
+        offset, chunk = offset + len(chunk), following
 
 
 def _checked(arguments: Mapping[str, Any], limit: float) -> tuple[str, float]:

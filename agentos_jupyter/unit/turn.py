@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
 from agentos_jupyter.errors import AgentOSError, nearest
 from agentos_jupyter.records import Allow, Call, JudgedCall, Observation, Reject, Reply, Usage, Wait
 from agentos_jupyter.rpc.client import CallInfo, ReplyInfo
-from agentos_jupyter.unit.tools import BadArguments, Tool
+from agentos_jupyter.unit.tools import BadArguments, Stopped, Tool
 
 
 class Observer(Protocol):
@@ -35,7 +34,7 @@ class Observer(Protocol):
         """A call has ended; `observation.text` is what was stored and what the model reads."""
 
 
-class Call_(Protocol):
+class Caller(Protocol):
     """The calls a turn makes: `rpc.link.Link`, or the in-process twin."""
 
     async def call(self, method: str, params: dict[str, Any] | None = None, on_stream: Any = None) -> Any: ...
@@ -44,7 +43,7 @@ class Call_(Protocol):
 class Turn:
     """The turns of one dispatch, one after the other."""
 
-    def __init__(self, link: Call_, handle: Mapping[str, Any], tools: Mapping[str, Tool], on: Observer) -> None:
+    def __init__(self, link: Caller, handle: Mapping[str, Any], tools: Mapping[str, Tool], on: Observer) -> None:
         self._link, self._tools, self._on = link, tools, on
         self._handle = {"dispatch": handle["dispatch"], "epoch": handle["epoch"]}
         self.number: int = handle["turn"]
@@ -74,7 +73,6 @@ class Turn:
         return None
 
     async def _run(self, judged: JudgedCall, arguments: Mapping[str, Any]) -> Observation:
-        started = time.perf_counter()
         tool = self._tools.get(judged.call.name)
         if tool is None:
             return Observation("failed", nearest("tool", judged.call.name, self._tools))
@@ -82,11 +80,8 @@ class Turn:
             return await tool.run(arguments, lambda data: self._on.output(judged, data))
         except BadArguments as error:
             return Observation("failed", error.message)
-        except asyncio.CancelledError:
-            killed = Observation(
-                "killed", "Stopped by the person before it ended.", seconds=round(time.perf_counter() - started, 4)
-            )
-            await asyncio.shield(self._commit(judged, killed))
+        except Stopped as stopped:
+            await asyncio.shield(self._commit(judged, stopped.observation))
             raise
 
     async def observe(self, judged: JudgedCall, observation: Observation | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import base64
+import io
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,7 +14,7 @@ from agentos_jupyter.errors import AgentOSError, BudgetExceeded, LeaseExpired, S
 from agentos_jupyter.records import JudgedCall, Observation, Reply
 from agentos_jupyter.sandbox import Changes, Limits, Listing, Sandbox, Tier, diff, listing, probe
 from agentos_jupyter.unit.loop import react
-from agentos_jupyter.unit.tools import BASH, CHUNK, Bash, Putter, Tool
+from agentos_jupyter.unit.tools import BASH, Bash, Putter, Tool, put
 from agentos_jupyter.unit.turn import Observer, Turn, judged_call
 
 PUT_ABOVE = 256 * 1024
@@ -155,12 +155,7 @@ class Unit:
         raw = text.encode("utf-8", "replace")
         if len(raw) <= PUT_ABOVE:
             return {"prompt": text}
-        upload = secrets.token_hex(8)
-        for offset in range(0, len(raw), CHUNK):
-            chunk = base64.b64encode(raw[offset : offset + CHUNK]).decode()
-            params = {"upload": upload, "offset": offset, "base64": chunk, "last": offset + CHUNK >= len(raw)}
-            digest = (await self._link.call("content.put", params))["digest"]
-        return {"prompt_ref": digest}
+        return {"prompt_ref": await put(self._link, io.BytesIO(raw))}
 
     async def _bash(self, began: Mapping[str, Any]) -> Bash:
         session, limits = began["session"], began["limits"]
