@@ -16,16 +16,16 @@ PROTECTED = (CONFIG_NAME, "skills", ".agents/skills", ".claude/skills")
 """What the loader reads and what a sandbox may only read: one list for both."""
 
 
-def workspace(start: Path | None = None) -> Path:
-    """The workspace folder: `AGENTOS_WORKSPACE`, else the nearest ancestor of `start` (default: the
-    working directory) that holds `.agentos/` or `agentos.yaml`, else `start` itself.
+def workspace(named: Path | None = None) -> Path:
+    """The workspace folder: `named`, else `AGENTOS_WORKSPACE`, else the nearest ancestor of the working
+    directory that holds `.agentos/` or `agentos.yaml`, else the working directory itself.
 
     Raises `WorkspaceRefused` for the home folder, `/`, or a folder that does not exist.
     """
-    named = os.environ.get("AGENTOS_WORKSPACE")
-    if named:
-        return _accept(Path(named).expanduser())
-    here = (start or Path.cwd()).resolve()
+    chosen = named or os.environ.get("AGENTOS_WORKSPACE")
+    if chosen:
+        return _accept(Path(chosen).expanduser())
+    here = Path.cwd().resolve()
     for folder in (here, *here.parents):
         if _forbidden(folder):
             break
