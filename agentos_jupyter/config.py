@@ -1,0 +1,272 @@
+"""Settings: what `agentos.yaml` says, checked, with the line of every mistake.
+
+A file that could send something somewhere (`base_url`, `providers`, `${VAR}`) is read only in a trusted workspace.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from agentos_jupyter import limits as limit_table
+from agentos_jupyter import paths, yamlfile
+from agentos_jupyter.errors import AgentOSError, ConfigError, WorkspaceUntrusted, nearest
+from agentos_jupyter.limits import Limits
+
+VARIABLE = re.compile(r"\$\{([^}]*)\}")
+"""`${NAME}`: the value of an environment variable, filled in when a provider is used, never kept here."""
+
+_SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
+
+
+def _count(value: Any) -> Any:
+    found = limit_table.count(value)
+    return value if found is None else found
+
+
+def _role(value: Any) -> Any:
+    return {"model": value} if isinstance(value, str) else value
+
+
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Tokens = Annotated[int, BeforeValidator(_count), Field(ge=1)]
+
+
+class _Strict(BaseModel):
+    """A mapping that knows its keys: an unknown one is an error with the nearest name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, defer_build=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        for key in data:
+            if key not in cls.model_fields:
+                raise PydanticCustomError(
+                    "unknown_key", "{sentence}", {"key": key, "sentence": nearest("key", str(key), cls.model_fields)}
+                )
+        return data
+
+
+class Role(_Strict):
+    """The model that plays a role, and who steps in when it cannot answer."""
+
+    model: Name
+    fallbacks: tuple[Name, ...] = Field(default=(), strict=False)
+
+
+class ModelSettings(_Strict):
+    """What is known of one model. Prices are US dollars for a million tokens."""
+
+    window: Tokens | None = None
+    max_output: Tokens | None = None
+    price_input: float | None = Field(default=None, ge=0, strict=False)
+    price_output: float | None = Field(default=None, ge=0, strict=False)
+    price_cached: float | None = Field(default=None, ge=0, strict=False)
+
+
+class ProviderSettings(_Strict):
+    """An OpenAI-compatible endpoint. `key` is `${VARIABLE}`, never literal: agents can read the file."""
+
+    base_url: str | None = None
+    key: str | None = Field(default=None, repr=False)
+    headers: dict[str, str] = Field(default={}, repr=False)
+    models: dict[str, ModelSettings] = {}
+
+    @field_validator("base_url")
+    @classmethod
+    def _endpoint(cls, value: str | None) -> str | None:
+        return None if value is None else endpoint(value)
+
+    @field_validator("key")
+    @classmethod
+    def _no_literal_key(cls, value: str | None) -> str | None:
+        if value and not VARIABLE.fullmatch(value):
+            raise PydanticCustomError(
+                "literal_key", "a key does not belong in a file that agents can read: write ${NAME_OF_THE_VARIABLE}"
+            )
+        return value
+
+    @field_validator("headers")
+    @classmethod
+    def _no_literal_secret(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, text in value.items():
+            if _SECRET_HEADER.search(name) and not VARIABLE.search(text):
+                raise PydanticCustomError(
+                    "literal_key",
+                    "the header looks secret and agents can read this file: write ${NAME_OF_THE_VARIABLE}",
+                )
+            if not re.fullmatch(r"[A-Za-z0-9-]{1,100}", name) or not text.isprintable():
+                raise PydanticCustomError("header", "a header has a plain name and one line of text")
+        return value
+
+
+class AgentSettings(_Strict):
+    """The agent of a session that names no other."""
+
+    name: Name | None = None
+    system: str | None = None
+
+
+class Settings(_Strict):
+    """`agentos.yaml` of one workspace; everything has a default, so no file is needed."""
+
+    workspace: Path
+    model: Name | None = None
+    roles: dict[str, Annotated[Role, BeforeValidator(_role)]] = {}
+    providers: dict[str, ProviderSettings] = {}
+    limits: dict[str, Any] = {}
+    context: Name = "aos-context"
+    agent: AgentSettings = AgentSettings()
+    protect: tuple[Name, ...] = Field(default=(), strict=False)
+    agents: Name | None = None
+    tools: Name | None = None
+
+    @property
+    def protected(self) -> tuple[str, ...]:
+        """Everything an agent may only read: the constant list and the folders this file names."""
+        named = (*self.protect, self.agents, self.tools)
+        return tuple(dict.fromkeys((*paths.PROTECTED, *(str(PurePosixPath(name)) for name in named if name))))
+
+    @field_validator("protect", "agents", "tools")
+    @classmethod
+    def _inside(cls, value: Any) -> Any:
+        for name in (value,) if isinstance(value, str) else value or ():
+            parts = PurePosixPath(name).parts
+            if name.startswith("/") or ".." in parts or not parts or "\0" in name:
+                raise PydanticCustomError(
+                    "outside", "a path inside the workspace is meant: write it without / at the front and without .."
+                )
+        return value
+
+
+def load(workspace: Path, environ: Mapping[str, str]) -> Settings:
+    """The settings of a workspace; defaults where there is no `agentos.yaml`.
+
+    Raises `ConfigError` (file, line, column, cure), or `WorkspaceUntrusted` where the file could send something out.
+    """
+    try:
+        document = yamlfile.read(workspace / paths.CONFIG_NAME)
+    except FileNotFoundError:
+        return Settings(workspace=workspace)
+
+    if environ.get("AGENTOS_TRUST") != "1":
+        _refuse_untrusted(document)
+    return _validate(document, workspace)
+
+
+def limits(settings: Settings, dispatch: Mapping[str, Any] | None = None) -> Limits:
+    """The limits in force: shipped < agentos.yaml < this dispatch. Raises `ConfigError`."""
+    return limit_table.merge(shipped_limits(), settings.limits, dispatch or {})
+
+
+@lru_cache(maxsize=1)
+def shipped_limits() -> Mapping[str, Any]:
+    """`skills/aos-budget/defaults.yaml` of the installed package."""
+    path = paths.skills_dir() / "aos-budget" / "defaults.yaml"
+    try:
+        document = yamlfile.read(path)
+    except FileNotFoundError:
+        raise ConfigError(f"{path}:1:1: the shipped limits are missing: install agentos-jupyter again.") from None
+    _check_limits(document, document.data, ())
+    values: Mapping[str, Any] = document.data
+    return values
+
+
+def endpoint(url: str) -> str:
+    """A base URL as the client uses it. Raises `PydanticCustomError` (a ValueError) with the cure."""
+    parts = urlsplit(url.strip())
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise PydanticCustomError("base_url", "a base URL looks like https://host/v1")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise PydanticCustomError(
+            "base_url", "a base URL has no user, password or query: a key goes into the environment"
+        )
+    return url.strip().rstrip("/").removesuffix("/chat/completions")
+
+
+def _validate(document: yamlfile.Document, workspace: Path) -> Settings:
+    data = {} if document.data is None else document.data
+    if not isinstance(data, dict):
+        raise document.error("the file must be a mapping, with lines such as `model: openrouter/auto`.")
+    if "workspace" in data:
+        raise document.error(nearest("key", "workspace", _file_keys()), ["workspace"], key=True)
+    try:
+        settings = Settings.model_validate({**data, "workspace": workspace})
+    except ValidationError as error:
+        raise _located(document, error.errors(include_url=False)[0]) from None
+
+    _check_limits(document, settings.limits, ("limits",))
+    return settings
+
+
+def _file_keys() -> list[str]:
+    return [name for name in Settings.model_fields if name != "workspace"]
+
+
+def _located(document: yamlfile.Document, problem: ErrorDetails) -> ConfigError:
+    location = tuple(problem["loc"])
+    if problem["type"] == "unknown_key":
+        key = problem["ctx"]["key"]
+        sentence = nearest("key", str(key), _file_keys()) if not location else problem["msg"]
+        return document.error(sentence, (*location, key), key=True)
+
+    name = ".".join(str(part) for part in location)
+    message = problem["msg"][:1].lower() + problem["msg"][1:]
+    return document.error(f"{name}: {message}{_shown(problem)}.", location)
+
+
+def _shown(problem: ErrorDetails) -> str:
+    value = problem["input"]
+    secret = {"key", "headers"} & {str(part) for part in problem["loc"]}
+    if problem["type"] == "missing":
+        return ""
+    if secret or not isinstance(value, str | int | float | bool | None):
+        return f" (this is a {type(value).__name__})" if problem["type"].endswith("_type") else ""
+    return f", not {str(value)[:60]!r}"
+
+
+def _check_limits(document: yamlfile.Document, values: Any, location: tuple[str, ...]) -> None:
+    for name, value in values.items() if isinstance(values, dict) else ():
+        try:
+            limit_table.quantity(name, value)
+        except AgentOSError as error:
+            unknown = error.message.startswith("no limit named")
+            raise document.error(error.message, (*location, name), key=unknown) from None
+
+
+def _refuse_untrusted(document: yamlfile.Document) -> None:
+    for node, why in _risky(document.node, set()):
+        mark = node.start_mark
+        raise WorkspaceUntrusted(
+            f"{document.path}:{mark.line + 1}:{mark.column + 1}: {why} could send your words or keys somewhere, "
+            "and this workspace is not trusted yet: read the file, then start again with AGENTOS_TRUST=1, "
+            "or remove the line.",
+            path=str(document.path),
+            line=mark.line + 1,
+        )
+
+
+def _risky(node: yaml.Node | None, seen: set[int]) -> Any:
+    """Every place that names an endpoint or a variable, in the order of the file."""
+    if node is None or id(node) in seen:
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.ScalarNode):
+        if VARIABLE.search(node.value):
+            yield node, "a ${VARIABLE}"
+        elif node.value in ("base_url", "providers"):
+            yield node, f"`{node.value}`"
+        return
+    for child in yamlfile.children(node):
+        yield from _risky(child, seen)
