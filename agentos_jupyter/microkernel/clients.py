@@ -46,11 +46,11 @@ def _given(**params: Any) -> dict[str, Any]:
 def generate() -> str:
     """The text of `rpc/client.py`."""
     return "\n".join(
-        [HEADER, *(_typed_dict(shape) for shape in _shapes()), CALLS, *_client("", "async "), *_client("Sync", "")]
+        [HEADER, *(_typed_dict(shape) for shape in shapes()), CALLS, *_client("", "async "), *_client("Sync", "")]
     )
 
 
-def _shapes() -> list[type[Shape]]:
+def shapes() -> list[type[Shape]]:
     """Every shape of a parameter or result, those they contain first."""
     found: dict[type[Shape], None] = {}
     for row in TABLE.values():
@@ -74,7 +74,7 @@ def _models(annotation: Any) -> list[type[Shape]]:
 
 
 def _typed_dict(shape: type[Shape]) -> str:
-    fields = "\n".join(f"    {name}: {_spell(field.annotation)}" for name, field in shape.model_fields.items())
+    fields = "\n".join(f"    {name}: {spell(field.annotation)}" for name, field in shape.model_fields.items())
     return f"\nclass {shape.__name__}(TypedDict):\n    {_one_line(shape.__doc__)}\n\n{fields or '    pass'}\n"
 
 
@@ -83,7 +83,7 @@ def _one_line(doc: str | None) -> str:
     return f'"""{first}"""' if first else '"""A record."""'
 
 
-def _spell(annotation: Any) -> str:
+def spell(annotation: Any) -> str:
     """How a type is written in the client's source."""
     if annotation is None or annotation is type(None):
         return "None"
@@ -91,9 +91,9 @@ def _spell(annotation: Any) -> str:
     if origin is typing.Literal:
         return f"Literal[{', '.join(repr(each).replace(chr(39), chr(34)) for each in arguments)}]"
     if origin in (types.UnionType, typing.Union):
-        return " | ".join(_spell(each) for each in arguments)
+        return " | ".join(spell(each) for each in arguments)
     if origin is not None:
-        return f"{origin.__name__}[{', '.join(_spell(each) for each in arguments)}]"
+        return f"{origin.__name__}[{', '.join(spell(each) for each in arguments)}]"
     return "Any" if annotation is Any else annotation.__name__
 
 
@@ -143,7 +143,7 @@ def _method(row: Syscall, word: str) -> str:
 
 
 def _parameter(name: str, field: FieldInfo) -> str:
-    spelled = _spell(field.annotation).replace("list[", "Sequence[")  # a method named list would hide the type
+    spelled = spell(field.annotation).replace("list[", "Sequence[")  # a method named list would hide the type
     if field.is_required():
         return f"{name}: {spelled}"
     return f"{name}: {spelled if spelled.endswith('None') else spelled + ' | None'} = None"
