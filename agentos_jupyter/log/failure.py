@@ -18,6 +18,7 @@ _DAMAGE = (
     "failed to deserialize",
     "serialization error",
 )
+_BUSY = ("set lock on file", "configuration has been locked", "different configuration than existing")
 _FULL = ("no space left", "disk quota exceeded", "file too large", "could not write", "disk full")
 _READ_ONLY = ("read-only file system", "permission denied", "operation not permitted", "cannot open file")
 
@@ -28,7 +29,7 @@ def explain(error: Exception, database: Path) -> AgentOSError:
         return error
     text = str(error)
     low = text.lower()
-    if "set lock on file" in low or "already open" in low or "configuration has been locked" in low:
+    if any(word in low for word in _BUSY):
         return busy(database)
     if any(word in low for word in _DAMAGE):
         return LogDamaged(f"The log {database} is damaged: {_first_line(text)}")

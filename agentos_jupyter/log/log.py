@@ -40,14 +40,14 @@ class Log:
         self._con = con
         self._loop = asyncio.get_running_loop()
         self._subscribers: list[Subscriber] = []
+        self._writer = Writer(
+            con, heads, folder, self._hand_over, lambda: self._stop_queries("the log needs its memory")
+        )
         self._root = con.cursor()
         self._root_lock = threading.Lock()
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="agentos-read")
         self._askers = ThreadPoolExecutor(_ASKERS, thread_name_prefix="agentos-sql")
         self._asking: set[Query] = set()
-        self._writer = Writer(
-            con, heads, folder, self._hand_over, lambda: self._stop_queries("the log needs its memory")
-        )
         self._closed = False
 
     @classmethod

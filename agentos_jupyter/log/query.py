@@ -25,6 +25,7 @@ from agentos_jupyter.log.guard import one_statement
 from agentos_jupyter.records import Json
 
 _FETCH = 256
+_INSIST = 0.1
 _ZONED = "TIMESTAMP WITH TIME ZONE"
 
 
@@ -71,6 +72,8 @@ class Query:
             return self._read()
         except duckdb.Error as error:
             raise self._explain(error) from error
+        except (ValueError, TypeError, OverflowError) as error:
+            raise SqlRefused(f"This answer cannot be shown ({error}): cast the column, e.g. ::varchar.") from error
         finally:
             timer.cancel()
             with self._lock:
@@ -78,11 +81,16 @@ class Query:
                 self._cursor.close()
 
     def stop(self, why: str) -> None:
-        """End the query at once."""
+        """End the query at once; asked again until it has ended, because DuckDB forgets an interrupt that comes just
+        before a statement starts."""
         with self._lock:
-            if not self._done:
-                self._why = self._why or why
-                self._cursor.interrupt()
+            if self._done:
+                return
+            self._why = self._why or why
+            self._cursor.interrupt()
+        again = threading.Timer(_INSIST, self.stop, [why])
+        again.daemon = True
+        again.start()
 
     def _read(self) -> QueryResult:
         statement = one_statement(self._cursor, self._sql, self._exports)
@@ -148,7 +156,7 @@ class Query:
             return SqlRefused(
                 "The query needs more memory than it may have: select fewer columns or rows, or aggregate."
             )
-        if "corrupt" in low or "checksum" in low:
+        if ("corrupt" in low or "checksum" in low) and not isinstance(error, duckdb.ProgrammingError):
             return LogDamaged(
                 f"The log is damaged: {text[:300]}. Stop (agentos stop) and keep a copy of the state folder."
             )

@@ -17,9 +17,9 @@ select {_SESSION} as session,
        count(*) filter (type = 'dispatch.started' and data->>'$.resumed' is distinct from 'true') as dispatches,
        count(*) filter (type = 'assistant.message') as turns,
        count(*) filter (type = 'tool.call') as calls,
-       coalesce(sum(cast(data->>'$.usage.input' as bigint)) filter (type = 'assistant.message'), 0)
-         + coalesce(sum(cast(data->>'$.usage.output' as bigint)) filter (type = 'assistant.message'), 0) as tokens,
-       sum(cast(data->>'$.usage.usd' as double)) filter (type = 'assistant.message') as usd,
+       coalesce(sum(try_cast(data->>'$.usage.input' as bigint)) filter (type = 'assistant.message'), 0)
+         + coalesce(sum(try_cast(data->>'$.usage.output' as bigint)) filter (type = 'assistant.message'), 0) as tokens,
+       sum(try_cast(data->>'$.usage.usd' as double)) filter (type = 'assistant.message') as usd,
        count(*) as events
 from events where {_IN_SESSIONS} group by stream
 """
@@ -55,15 +55,15 @@ with asked as (
   from events where {_IN_SESSIONS} and type in ('tool.result', 'tool.result.late') group by 1, 2
 )
 select {_SESSION.replace("stream", "asked.stream")} as session, asked.dispatch, asked.data->>'$.id' as call, asked.time,
-       cast(asked.data->>'$.turn' as bigint) as turn,
+       try_cast(asked.data->>'$.turn' as bigint) as turn,
        asked.data->>'$.name' as name,
        coalesce(asked.data->>'$.arguments.command', asked.data->>'$.arguments') as arguments,
        asked.data->>'$.verdict' as verdict,
        asked.data->>'$.reason' as reason,
        result.data->>'$.status' as status,
-       cast(result.data->>'$.exit_code' as bigint) as exit_code,
-       cast(result.data->>'$.seconds' as double) as seconds,
-       cast(result.data->>'$.total' as bigint) as bytes,
+       try_cast(result.data->>'$.exit_code' as bigint) as exit_code,
+       try_cast(result.data->>'$.seconds' as double) as seconds,
+       try_cast(result.data->>'$.total' as bigint) as bytes,
        result.data->>'$.text' as output,
        coalesce(result.late, false) as late,
        asked.actor, asked.position
@@ -82,10 +82,10 @@ select {_SESSION} as session, dispatch,
        arg_max(data->>'$.answer', position) filter (type = 'dispatch.ended') as answer,
        count(*) filter (type = 'assistant.message') as turns,
        count(*) filter (type = 'tool.call') as calls,
-       arg_max(cast(data->>'$.seconds' as double), position) filter (type = 'dispatch.ended') as seconds,
-       coalesce(sum(cast(data->>'$.usage.input' as bigint)) filter (type = 'assistant.message'), 0)
-         + coalesce(sum(cast(data->>'$.usage.output' as bigint)) filter (type = 'assistant.message'), 0) as tokens,
-       sum(cast(data->>'$.usage.usd' as double)) filter (type = 'assistant.message') as usd,
+       arg_max(try_cast(data->>'$.seconds' as double), position) filter (type = 'dispatch.ended') as seconds,
+       coalesce(sum(try_cast(data->>'$.usage.input' as bigint)) filter (type = 'assistant.message'), 0)
+         + coalesce(sum(try_cast(data->>'$.usage.output' as bigint)) filter (type = 'assistant.message'), 0) as tokens,
+       sum(try_cast(data->>'$.usage.usd' as double)) filter (type = 'assistant.message') as usd,
        arg_max(data->>'$.model', position) filter (type = 'assistant.message') as model,
        coalesce(bool_or(data->>'$.scripted' = 'true') filter (type = 'assistant.message'), false) as scripted,
        arg_max(data->>'$.error.message', position) filter (type = 'dispatch.ended') as error,
@@ -95,14 +95,14 @@ having count(*) filter (type = 'dispatch.started') > 0
 """
 
 COSTS = f"""
-select {_SESSION} as session, dispatch, time, cast(data->>'$.turn' as bigint) as turn,
+select {_SESSION} as session, dispatch, time, try_cast(data->>'$.turn' as bigint) as turn,
        data->>'$.model' as model,
        coalesce(data->>'$.scripted' = 'true', false) as scripted,
-       cast(data->>'$.usage.input' as bigint) as input,
-       cast(data->>'$.usage.output' as bigint) as output,
-       cast(data->>'$.usage.cached' as bigint) as cached,
-       cast(data->>'$.usage.usd' as double) as usd,
-       cast(data->>'$.seconds' as double) as seconds,
+       try_cast(data->>'$.usage.input' as bigint) as input,
+       try_cast(data->>'$.usage.output' as bigint) as output,
+       try_cast(data->>'$.usage.cached' as bigint) as cached,
+       try_cast(data->>'$.usage.usd' as double) as usd,
+       try_cast(data->>'$.seconds' as double) as seconds,
        position
 from events where {_IN_SESSIONS} and type = 'assistant.message'
 """

@@ -184,7 +184,7 @@ class Writer:
         self._mark.write(Mark(rows[-1][0], rows[-1][8]))
 
     def _execute(self, columns: list[list[Any]]) -> None:
-        """Insert and commit. Queries share DuckDB's memory: where one left none, it is ended and the insert repeated."""
+        """Insert and commit. Queries share DuckDB's memory: where one left none, it is ended and we try again."""
         for _ in range(MEMORY_TRIES):
             try:
                 self._con.execute(self._insert, columns)
