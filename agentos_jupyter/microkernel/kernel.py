@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from agentos_jupyter import config, paths
-from agentos_jupyter.errors import SessionNotFound
+from agentos_jupyter.errors import LogUnwritable, SessionNotFound
 from agentos_jupyter.limits import Limits
 from agentos_jupyter.log import Log
 from agentos_jupyter.microkernel import dispatches, ids, skills
@@ -203,7 +203,11 @@ class Microkernel:
         clean = [
             NewEvent(event.type, self.redactor.data(dict(event.data)), event.actor, event.dispatch) for event in events
         ]
-        return await self.log.append(session.stream, "any", clean)
+        try:
+            return await self.log.append(session.stream, "any", clean)
+        except LogUnwritable:
+            self.stopping.set()  # a log that failed once takes no more writes; the next client starts afresh
+            raise
 
     def _committed(self, events: list[Event]) -> None:
         """Fold what was committed into the sessions in memory, in commit order, before the appenders hear of it."""
