@@ -228,7 +228,7 @@ def _located(document: yamlfile.Document, problem: ErrorDetails) -> ConfigError:
 
 def _shown(problem: ErrorDetails) -> str:
     value = problem["input"]
-    secret = {"key", "headers"} & {str(part) for part in problem["loc"]}
+    secret = {"key", "headers", "base_url"} & {str(part) for part in problem["loc"]}
     if problem["type"] == "missing":
         return ""
     if secret or not isinstance(value, str | int | float | bool | None):

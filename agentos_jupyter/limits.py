@@ -23,7 +23,7 @@ Statuses = Annotated[tuple[int, ...], "statuses"]
 """HTTP status codes."""
 
 _SCALES: dict[str, dict[str, float]] = {
-    "count": {"": 1, "k": 1e3, "m": 1e6},
+    "count": {"": 1, "k": 1e3, "K": 1e3, "M": 1e6},
     "bytes": {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40},
     "seconds": {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400},
 }
@@ -169,7 +169,7 @@ def _number(value: Any, scales: Mapping[str, float]) -> float | None:
     if found is None:
         return None
 
-    unit = found[2].lower()
+    unit = found[2] if scales is _SCALES["count"] else found[2].lower()  # 30m is minutes, never 30 million turns
     if scales is _SCALES["bytes"] and len(unit) > 1:
         unit = unit.removesuffix("b").removesuffix("i")
     scale = scales.get(unit)

@@ -54,7 +54,7 @@ def read(path: Path) -> Document:
         data = _construct(node) if node is not None else None
     except yaml.YAMLError as error:
         raise ConfigError(_sentence(path, error), path=str(path)) from None
-    except (ValueError, OverflowError, RecursionError, TypeError) as error:
+    except (ValueError, OverflowError, TypeError, AttributeError, LookupError) as error:  # PyYAML on a wrong !!tag
         raise ConfigError(
             f"{path}:1:1: a value cannot be read ({_first_line(error)}): put it in quotes.", path=str(path)
         ) from None
@@ -71,13 +71,23 @@ def _text(path: Path) -> str:
         raise ConfigError(
             f"{path}:1:1: the file {why or f'cannot be read ({error.strerror}): look at its permissions'}."
         ) from None
-    with open(descriptor, "rb") as file:
+    try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise ConfigError(f"{path}:1:1: not a regular file: put a text file there.")
-        raw = file.read(MAX_BYTES + 1)
+        raw = _at_most(descriptor, MAX_BYTES + 1)
+    finally:
+        os.close(descriptor)
     if len(raw) > MAX_BYTES:
         raise ConfigError(f"{path}:1:1: longer than {MAX_BYTES // 1000} kB: make it shorter.")
     return _decode(path, raw)
+
+
+def _at_most(descriptor: int, size: int) -> bytes:
+    pieces: list[bytes] = []
+    while size > 0 and (piece := os.read(descriptor, size)):
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
 
 
 def _decode(path: Path, raw: bytes) -> str:

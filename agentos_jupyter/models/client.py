@@ -149,7 +149,10 @@ class DirectModel:
         chosen = {name: value for name, value in request.params.items() if name not in _RESERVED}
         head = json.dumps({**self._endpoint.extra, **chosen, **self._fixed}, ensure_ascii=False).encode()
         tools = b"" if request.tools == b"[]" else b',"tools":' + request.tools
-        return b"".join((head[:-1], b',"messages":[', b",".join(request.messages), b"]", tools, b"}"))
+        pieces = [*request.messages] or [b""]
+        pieces[0] = head[:-1] + b',"messages":[' + pieces[0]
+        pieces[-1] += b"]" + tools + b"}"
+        return b",".join(pieces)  # one copy of everything
 
     def _headers(self) -> dict[str, str]:
         headers = {

@@ -89,7 +89,8 @@ def read(path: Path) -> Script:
     try:
         return Script.model_validate(document.data)
     except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
+        problems = error.errors(include_url=False)
+        problem = next((one for one in problems if one["type"] == "extra_forbidden"), problems[0])
         location = [part for part in problem["loc"] if not str(part).startswith("function-")]
         if problem["type"] == "extra_forbidden":
             known = next(model for model in (When, Rule, Script) if _holds(model, location))

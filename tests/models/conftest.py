@@ -44,6 +44,7 @@ class Asked:
     server: FakeOpenAI
     models: Models
     limits: Limits
+    environ: dict[str, str]
     deltas: list[Delta] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
 
@@ -69,7 +70,7 @@ def serve(workspace: Path) -> Serve:
             chosen = config.limits(settings, {**QUICK, **limits})
             models = Models(settings, environ, chosen)
             try:
-                yield Asked(server, models, chosen)
+                yield Asked(server, models, chosen, environ)
             finally:
                 await models.aclose()
 

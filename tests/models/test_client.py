@@ -7,6 +7,7 @@ import json
 import socket
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -93,7 +94,7 @@ def part(arguments: str, **more: object) -> dict[str, object]:
 
 LS = RawCall("bash", '{"command": "ls"}')
 PWD = RawCall("bash", '{"command": "pwd"}')
-DIALECTS = {
+DIALECTS: dict[str, list[dict[str, Any]]] = {
     "split over chunks": [
         part("", index=0, id="a", name="bash"),
         part('{"comm', index=0),
@@ -122,16 +123,20 @@ DIALECTS = {
         part('and": "ls"}', index=0, id="a", name="bash"),
         part(PWD.arguments, index=1, id="b", name="bash"),
     ],
-    "at once": [
-        {"tool_calls": [part(LS.arguments, index=i, id=f"x{i}", name="bash")["tool_calls"][0] for i in (0,)]},  # type: ignore[index]
-        {"tool_calls": [part(PWD.arguments, index=i, id=f"x{i}", name="bash")["tool_calls"][0] for i in (1,)]},  # type: ignore[index]
+    "both in one chunk": [
+        {
+            "tool_calls": [
+                {"index": 0, "id": "a", "function": {"name": "bash", "arguments": LS.arguments}},
+                {"index": 1, "id": "b", "function": {"name": "bash", "arguments": PWD.arguments}},
+            ]
+        }
     ],
 }
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 async def test_tool_calls_of_every_dialect(serve: Serve, dialect: str) -> None:
-    chunks = [server.chunk(delta) for delta in DIALECTS[dialect]]  # type: ignore[arg-type]
+    chunks = [server.chunk(delta) for delta in DIALECTS[dialect]]
     async with serve(server.events(*chunks, server.chunk(finish="tool_calls"))) as asked:
         done = await asked.ask()
     assert done.calls == (LS, PWD)
@@ -396,7 +401,7 @@ async def test_something_that_is_no_http_is_malformed(serve: Serve) -> None:
 
     listener = await asyncio.start_server(talk, "127.0.0.1", 0)
     async with listener, serve(server.say("unused"), attempts=1) as asked:
-        asked.models._environ = {"OPENAI_BASE_URL": f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/v1"}
+        asked.environ["OPENAI_BASE_URL"] = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/v1"
         with pytest.raises(ModelMalformed, match="does not speak HTTP as it should"):
             await asked.ask()
 
@@ -411,11 +416,12 @@ def closed_port() -> int:
 @pytest.mark.parametrize(
     "url, sentence",
     [
-        (f"http://127.0.0.1:{closed_port()}/v1", "nothing answers at 127.0.0.1:"),
+        ("http://127.0.0.1:PORT/v1", "nothing answers at 127.0.0.1:"),
         ("http://nowhere.invalid/v1", "no address of nowhere.invalid is known"),
     ],
 )
 async def test_an_unreachable_host_is_named_with_the_cure(workspace: Path, url: str, sentence: str) -> None:
+    url = url.replace("PORT", str(closed_port()))
     settings = config.load(workspace, {})
     limits = config.limits(settings, {"attempts": 1, "connect": 5})
     models = Models(settings, {"OLLAMA_BASE_URL": url}, limits)
@@ -427,8 +433,8 @@ async def test_an_unreachable_host_is_named_with_the_cure(workspace: Path, url: 
 
 async def test_tls_to_a_server_without_it_is_named(serve: Serve) -> None:
     async with serve(server.say("ok"), attempts=1) as asked:
-        asked.models._environ = {"OPENAI_BASE_URL": asked.server.base_url.replace("http:", "https:")}
-        with pytest.raises(ModelUnavailable, match="no secure connection to 127.0.0.1"):
+        asked.environ["OPENAI_BASE_URL"] = asked.server.base_url.replace("http:", "https:")
+        with pytest.raises(ModelUnavailable, match="no secure connection to 127"):
             await asked.ask()
 
 
@@ -463,8 +469,9 @@ async def test_a_key_never_shows(serve: Serve, caplog: pytest.LogCaptureFixture)
 async def test_cancelling_hangs_up_at_once(serve: Serve) -> None:
     async with serve(server.hang(server.chunk({"content": "Let me"})), idle=60) as asked:
         work = asyncio.create_task(asked.ask())
-        while not asked.deltas:
-            await asyncio.sleep(0.01)
+        await asked.server.arrived.wait()
+        await asyncio.sleep(0.1)
+        assert asked.deltas
         started = time.monotonic()
         work.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -477,8 +484,7 @@ async def test_cancelling_hangs_up_at_once(serve: Serve) -> None:
 async def test_cancelling_before_the_answer_hangs_up_too(serve: Serve) -> None:
     async with serve(server.silent(), first_token=60) as asked:
         work = asyncio.create_task(asked.ask())
-        while not asked.server.requests:
-            await asyncio.sleep(0.01)
+        await asked.server.arrived.wait()
         work.cancel()
         with pytest.raises(asyncio.CancelledError):
             await work

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -233,6 +234,8 @@ class FakeOpenAI:
         self._runner: web.AppRunner | None = None
         self._served = 0
         self.requests: list[Received] = []
+        self.arrived = asyncio.Event()
+        """Set by the first request."""
 
     @property
     def base_url(self) -> str:
@@ -267,6 +270,7 @@ class FakeOpenAI:
         received = Received(request.path, dict(request.headers), raw, time.monotonic(), peer)
         if self._keep:
             self.requests.append(received)
+        self.arrived.set()
         number, self._served = self._served, self._served + 1
         exchange = Exchange(request, received, number)
         try:
@@ -289,10 +293,8 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=10, help="bash calls, one a turn, before the final text")
     parser.add_argument("--command", default="true", help="the command of each call")
     arguments = parser.parse_args()
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(serve(arguments.port, arguments.turns, arguments.command))
-    except KeyboardInterrupt:
-        pass
 
 
 if __name__ == "__main__":
