@@ -7,7 +7,7 @@ _IN_SESSIONS = "starts_with(stream, 'session/')"
 
 SESSIONS = f"""
 select {_SESSION} as session,
-       max(data->>'$.name') filter (type = 'session.created') as name,
+       arg_max(data->>'$.name', position) filter (type in ('session.created', 'session.updated')) as name,
        min(time) as created,
        max(time) as last,
        max(data->>'$.root') filter (type = 'session.created') as root,
@@ -20,6 +20,13 @@ select {_SESSION} as session,
        coalesce(sum(try_cast(data->>'$.usage.input' as bigint)) filter (type = 'assistant.message'), 0)
          + coalesce(sum(try_cast(data->>'$.usage.output' as bigint)) filter (type = 'assistant.message'), 0) as tokens,
        sum(try_cast(data->>'$.usage.usd' as double)) filter (type = 'assistant.message') as usd,
+       case arg_max(type, position) filter (type in ('dispatch.started', 'dispatch.ended'))
+         when 'dispatch.started' then 'dispatched'
+         when 'dispatch.ended' then
+           case arg_max(data->>'$.status', position) filter (type = 'dispatch.ended')
+             when 'interrupted' then 'interrupted' else 'idle' end
+         else 'idle' end as phase,
+       arg_max(dispatch, position) filter (type = 'dispatch.started') as dispatch,
        count(*) as events
 from events where {_IN_SESSIONS} group by stream
 """

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from agentos_jupyter.errors import (
+    AgentOSError,
     BudgetExceeded,
     DispatchNotFound,
     HookRejected,
@@ -45,8 +46,19 @@ async def begin(kernel: Microkernel, caller: Caller, session: Session, params: B
         await kernel.record(session, events)
         assert session.current is not None
         if params.kind == "prompt":
-            await assembly.assemble(kernel, session, session.current, "start")
+            await _assemble(kernel, session, session.current)
         return session.current
+
+
+async def _assemble(kernel: Microkernel, session: Session, dispatch: Dispatch) -> None:
+    """Ask the context engine; a dispatch that cannot have a context ends here, so that the session is free again."""
+    try:
+        await assembly.assemble(kernel, session, dispatch, "start")
+    except AgentOSError as error:
+        told = {"code": error.code, "message": error.message}
+        await kernel.record(session, [_ended(dispatch, "failed", error=told)])
+        _release(session)
+        raise
 
 
 def _settle(session: Session, continued: str | None) -> list[NewEvent]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -105,8 +106,34 @@ async def get(kernel: Microkernel, caller: Caller, params: Which) -> SessionInfo
 
 async def list_(kernel: Microkernel, caller: Caller, params: Listing) -> Sessions:
     """The newest sessions first."""
-    newest = sorted(kernel.log.streams("session/"), reverse=True)[: params.limit]
-    return Sessions(sessions=[(await kernel.session(name.removeprefix("session/"))).info() for name in newest])
+    limits = kernel.limits()
+    found = await kernel.log.query(
+        f"{_LISTED} order by session desc limit {params.limit}",
+        max_rows=params.limit,
+        max_bytes=limits.sql_bytes,
+        seconds=limits.sql_seconds,
+    )
+    live = {session.id: session for session in kernel.live()}
+    return Sessions(sessions=[live[row[0]].info() if row[0] in live else _stored(row) for row in found.rows])
+
+
+_LISTED = "select session, name, root, phase, model, created, turns, dispatches, dispatch from sessions"
+
+
+def _stored(row: Sequence[Any]) -> SessionInfo:
+    """A session that is not in memory, as the view tells it; nobody can hold it."""
+    session, name, root, phase, model, created, turns, dispatches, dispatch = row
+    return SessionInfo(
+        id=session,
+        name=name,
+        root=root,
+        phase=phase,
+        model=model,
+        created=created,
+        turns=turns,
+        dispatches=dispatches,
+        unfinished=dispatch if phase == "dispatched" else None,
+    )
 
 
 async def history(kernel: Microkernel, caller: Caller, params: History) -> Events:
