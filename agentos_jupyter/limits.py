@@ -40,7 +40,7 @@ class Limits:
     wall: Seconds
     """One dispatch, all in all."""
     calls: Count
-    """Tool calls taken from one reply; the rest is dropped and counted."""
+    """Tool calls in one reply; of a longer list none is run, and the model is told."""
     prompt: Size
     """One prompt."""
     reply: Size
