@@ -32,6 +32,7 @@ async def assemble(kernel: Microkernel, session: Session, dispatch: Dispatch, re
         "base": context.base,
         "outline": context.outline() if fresh else [],
         "texts": context.texts(),
+        "system": kernel.settings.agent.system or "",
         "files": await asyncio.to_thread(instructions, Path(session.root)),
         "tokens": context.tokens,
         "budget": budget(dispatch, window),

@@ -110,6 +110,7 @@ async def _started(kernel: Microkernel, session: Session, params: Begin, dispatc
     tools = [tool.model_dump() for tool in params.tools]
     return {
         "kind": params.kind,
+        "agent": kernel.settings.agent.name or "agent",
         "prompt": judged.output["prompt"],
         "client": params.client.model_dump(exclude_none=True),
         "model": params.model or session.model,

@@ -33,7 +33,7 @@ HOOKS: dict[str, tuple[Kind, str]] = {
     ),
     "session.assemble": (
         "transform",
-        "Required. What should the model see? input: session, dispatch, reason (start | over), base, outline, texts, files, tokens, "
+        "Required. What should the model see? input: session, dispatch, reason (start | over), base, outline, texts, system, files, tokens, "
         "window; output: plan. The engine answers with a plan.",
     ),
     "tool.after": (

@@ -1,5 +1,6 @@
 """The default context engine: everything enters; when the window is full, old output is shortened."""
 
+import hashlib
 from pathlib import Path
 
 from aos_sdk import define_service
@@ -12,10 +13,13 @@ BYTES_PER_TOKEN = 4
 SYSTEM = (Path(__file__).parent / "system.md").read_text(encoding="utf-8")
 
 
-def texts(files):
-    """The instructions first, then the workspace's own; a changed file has another source and so another text."""
+def texts(facts):
+    """The instructions, then the agent's own, then the workspace's; a changed text has another source."""
     yield {"text": SYSTEM, "from": "aos-context/system.md"}
-    for file in files:
+    if facts["system"].strip():
+        digest = hashlib.sha256(facts["system"].encode()).hexdigest()[:12]
+        yield {"text": facts["system"], "from": f"agent.system@{digest}"}
+    for file in facts["files"]:
         if file["text"].strip():
             yield {
                 "text": f"# {file['name']} of this workspace\n\n{file['text']}",
@@ -25,7 +29,7 @@ def texts(files):
 
 def start(facts):
     """A plan for the start of a dispatch, or None when the context is right as it is."""
-    wanted = {entry["from"]: entry for entry in texts(facts["files"])}
+    wanted = {entry["from"]: entry for entry in texts(facts)}
     if facts["base"] is None:
         events = [{"event": entry["event"]} for entry in facts["outline"]]
         return {"base": None, "add": [*wanted.values(), *events], "append": APPEND}
@@ -50,7 +54,7 @@ def shorten(facts):
     for number, entry in enumerate(outline):
         old = number < recent and entry["type"] == "tool.result" and entry["bytes"] > cut
         events.append({"event": entry["event"], "cut": cut} if old else {"event": entry["event"]})
-    return {"base": None, "add": [*texts(facts["files"]), *events], "append": APPEND}
+    return {"base": None, "add": [*texts(facts), *events], "append": APPEND}
 
 
 @define_service
