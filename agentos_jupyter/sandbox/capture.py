@@ -113,7 +113,11 @@ class Capture:
             self._overflow()
         if self._file is not None and before < self._limits.full:
             self._store(data[: self._limits.full - before])
-        self._keep_tail(data)
+        if before < self._half():
+            self._head += data[: self._half() - before]
+            self._keep_tail(data[self._half() - before :])
+        else:
+            self._keep_tail(data)
         if before <= self._limits.flood < self.total:
             self._flooded()
 

@@ -48,7 +48,7 @@ async def namespaces(
 ) -> Channel:
     """A sandbox of the tier `namespaces`. Raises `SandboxUnavailable`."""
     argv, descriptors = bubblewrap(bwrap, root, guards, binds, limits)
-    program = supervisor(f"{mounts.INSIDE}/supervisor.py", "{control}", mounts.STATE, limits)
+    program = supervisor(mounts.COMPILED, "{control}", mounts.STATE, limits)
     try:
         argv = [*argv, "--as-pid-1", "--", *program]
         return await Channel.start(argv, mounts.environment(environ), descriptors, cwd=str(root))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import marshal
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib.machinery import SourceFileLoader
+from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 
 from agentos_jupyter.sandbox.protect import Guard
@@ -15,6 +19,7 @@ HOME = "/home/agent"
 USER = 1000
 INSIDE = "/.sandbox"
 STATE = "/run/agentos"
+COMPILED = f"{INSIDE}/supervisor.pyc"
 SUPERVISOR = Path(__file__).with_name("supervisor.py")
 
 _ETC = {
@@ -163,7 +168,14 @@ def _shortcuts(taken: Sequence[str]) -> Iterator[str]:
 def contents() -> dict[str, bytes]:
     """The synthetic files: path inside → content."""
     files = {f"/etc/{name}": text.encode() for name, text in _ETC.items()}
-    return files | {f"{INSIDE}/supervisor.py": SUPERVISOR.read_bytes()}
+    return files | {COMPILED: _compiled()}
+
+
+@cache
+def _compiled() -> bytes:
+    """The supervisor as a .pyc, which starts some milliseconds sooner."""
+    code = SourceFileLoader("__main__", str(SUPERVISOR)).get_code("__main__")
+    return MAGIC_NUMBER + bytes(12) + marshal.dumps(code)
 
 
 def _contents(files: Mapping[str, int]) -> Iterator[str]:

@@ -8,7 +8,7 @@ import select
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -62,10 +62,10 @@ def contained_by_person() -> bool:
     return isinstance(settings, dict) and settings.get("sandbox") == CONTAINED
 
 
-def attack(allow_contained: bool) -> Tier:
-    """Tries each bubblewrap there is; the first that holds gives the tier."""
+def attack(allow_contained: bool, among: Iterable[Path] | None = None) -> Tier:
+    """Tries each bubblewrap there is (or each of `among`); the first that holds gives the tier."""
     failures = []
-    for bwrap in candidates():
+    for bwrap in candidates() if among is None else among:
         failure = try_out(bwrap)
         if failure is None:
             return Tier("namespaces", f"{bwrap} held against every canary", bwrap=bwrap)
@@ -104,7 +104,8 @@ def try_out(bwrap: Path) -> str | None:
         here, there = os.pipe()
         stack.callback(close_all, [here])
         names = ",".join((*mounts.environment({}), "PWD", "LC_CTYPE"))
-        targets = (secret, os.getpid(), *_listeners(stack), root, names, there)
+        tcp, udp, abstract = _listeners(stack)
+        targets = (secret, os.getpid(), tcp, udp.getsockname()[1], abstract, root, names)
         try:
             answer = _run(bwrap, root, [str(target) for target in targets], there)
         except (OSError, subprocess.SubprocessError) as error:
@@ -113,6 +114,7 @@ def try_out(bwrap: Path) -> str | None:
             os.close(there)
         survivor = not select.select([here], [], [], 0.5)[0]
         seen = ["leaves a survivor"] if survivor else []
+        seen += ["sends udp"] if select.select([udp], [], [], 0)[0] else []
         seen += ["writes outside"] if os.path.exists(f"{secret}-written") else []
         return _judge(answer, seen)
 
@@ -134,19 +136,16 @@ def _run(bwrap: Path, root: Path, targets: list[str], survivor: int) -> subproce
         close_all(descriptors)
 
 
-def _listeners(stack: ExitStack) -> Iterator[str]:
-    """A TCP, a UDP, an abstract unix listener on this side, which a sandbox must not reach; and vsock."""
+def _listeners(stack: ExitStack) -> tuple[int, socket.socket, str]:
+    """A TCP port, a UDP socket and an abstract unix name on this side, which a sandbox must not reach."""
     tcp = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-    yield str(tcp.getsockname()[1])
     udp = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
     udp.bind(("127.0.0.1", 0))
-    yield str(udp.getsockname()[1])
     abstract = stack.enter_context(socket.socket(socket.AF_UNIX))
     name = f"agentos-canary-{os.getpid()}-{os.urandom(4).hex()}"
     abstract.bind("\0" + name)
     abstract.listen()
-    yield name
-    yield "-"
+    return tcp.getsockname()[1], udp, name
 
 
 def _judge(answer: subprocess.CompletedProcess[bytes], seen: list[str]) -> str | None:

@@ -38,8 +38,8 @@ PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36
 # carried state may define functions of these names. Descriptor 9 holds the command's text.
 RUN = (
     "[[ -r {state} ]] && builtin . {state} 2>/dev/null; builtin unset -v __agentos_saved; builtin ulimit -t {cpu}; "
-    "IFS= builtin read -r -d '' -u 9 __agentos_command; builtin exec 9<&-; "
-    "builtin trap '{{ builtin . {save}; }} 2>/dev/null' EXIT; "
+    "IFS= builtin read -r -d '' -u 9 __agentos_command; exec 9<&-; "
+    "builtin trap '{{ [[ ${{__agentos_saved-}} ]] || builtin . {save}; }} 2>/dev/null' EXIT; "
     'builtin eval "builtin unset -v __agentos_command;$__agentos_command"; {{ builtin . {save}; }} 2>/dev/null'
 )
 # Sourced at the end of the command and again by the EXIT trap, because the command may replace the trap
@@ -47,7 +47,6 @@ RUN = (
 SAVE = """\
 __agentos_status=$?
 builtin set +aeux
-[[ ${__agentos_saved-} ]] && builtin return $__agentos_status
 __agentos_saved=1
 {
   builtin declare -px
@@ -55,6 +54,7 @@ __agentos_saved=1
   builtin declare -xF
   builtin printf 'builtin cd -- %q || builtin echo "note: the folder %q is gone; this command runs in $PWD"\\n' \\
     "$PWD" "$PWD"
+  builtin printf 'OLDPWD=%q\n' "${OLDPWD-}"
   builtin echo '# complete'
 } >| NEXT
 builtin return $__agentos_status
