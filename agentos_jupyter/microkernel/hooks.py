@@ -33,8 +33,8 @@ HOOKS: dict[str, tuple[Kind, str]] = {
     ),
     "session.assemble": (
         "transform",
-        "Required. What should the model see? input: session, dispatch, reason (start | over), base, outline, texts, system, files, tokens, "
-        "window; output: plan. The engine answers with a plan.",
+        "Required. What should the model see? input: session, dispatch, reason (start | over), base, outline, texts, "
+        "system, files, tokens, budget; output: plan. The engine answers with a plan.",
     ),
     "tool.after": (
         "transform",
