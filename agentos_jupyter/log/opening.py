@@ -168,6 +168,7 @@ def _lock_down(con: duckdb.DuckDBPyConnection, folder: Path, storage: Storage) -
         f"max_temp_directory_size='{storage.temp}'",
         f"threads={storage.threads}",
         f"wal_autocheckpoint='{storage.checkpoint}'",
+        "session enable_optimizer=false",  # this connection only inserts: 0.25 ms less a commit
         "TimeZone='UTC'",
         "lock_configuration=true",
     ):

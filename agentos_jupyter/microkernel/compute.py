@@ -104,7 +104,10 @@ async def _ask(
         attempts.append(NewEvent("compute.attempt", {"turn": turn, **asdict(attempt)}, "system", dispatch.id))
         sink.send({"kind": "note", "text": attempt.error})
 
-    return await complete(chain, request, kernel.limits(dispatch.limits), on_delta, on_attempt)
+    lease = session.lease
+    assert lease is not None
+    lease.limits = lease.limits or kernel.limits(dispatch.limits)
+    return await complete(chain, request, lease.limits, on_delta, on_attempt)
 
 
 def _delta(delta: Delta) -> dict[str, Any] | None:

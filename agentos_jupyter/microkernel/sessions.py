@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from agentos_jupyter.limits import Limits
 from agentos_jupyter.microkernel import ids
 from agentos_jupyter.microkernel.context import Context
 from agentos_jupyter.microkernel.shapes import Changes, DispatchInfo, ErrorInfo, Phase, SessionInfo, UsageInfo
@@ -140,6 +141,7 @@ class Lease:
         self.expiry: asyncio.TimerHandle | None = None
         self.until: float | None = None
         self.computing: asyncio.Task[Any] | None = None
+        self.limits: Limits | None = None  # of the dispatch, read from its event once
 
     def hold(self, caller: Caller) -> None:
         """A call with the current epoch takes the lease (back)."""

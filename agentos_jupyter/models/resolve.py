@@ -220,6 +220,10 @@ class Models:
         known = KNOWN.get(provider)
         return known.key if known else f"{_constant(provider)}_API_KEY"
 
+    def default(self) -> Listed:
+        """The model that is asked where nothing names one."""
+        return self._listed(self._default().names[0], "default")
+
     def list(self) -> Sequence[Listed]:
         """Every model that something names, with what is missing; the scripted demonstration is always there."""
         settings = self._settings

@@ -138,7 +138,7 @@ class Protection:
 
     def _look(self, path: str) -> os.stat_result | None:
         try:
-            return os.lstat(self.root / path)
+            return os.lstat(f"{self.root}/{path}")
         except (FileNotFoundError, NotADirectoryError):
             return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -60,7 +61,7 @@ class Asked:
     def overhead(self, run: str) -> list[float]:
         """Milliseconds between an answer and the next question; item 0 is turn 1."""
         times = self.times(run)
-        return [1000 * (later[0] - earlier[1]) for earlier, later in zip(times, times[1:], strict=False)]
+        return [1000 * (later[0] - earlier[1]) for earlier, later in itertools.pairwise(times)]
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """A real unit over the socket to the real daemon: one prompt, as a notebook kernel would dispatch it, with nothing shown.
 
-    python -m tests.bench.drive WORKSPACE       # prints a JSON object: the daemon's process, and memory of all
+python -m tests.bench.drive WORKSPACE       # prints a JSON object: the daemon's process, and memory of all
 """
 
 from __future__ import annotations

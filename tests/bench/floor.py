@@ -1,6 +1,6 @@
 """The floor: httpx and `bash -c`, nothing else; the least that a loop in Python can cost.
 
-    python -m tests.bench.floor BASE_URL
+python -m tests.bench.floor BASE_URL
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,12 +13,13 @@ MINI = ("mini-swe-agent>=2.4,<2.5", "litellm[mcp]==1.106.2")
 
 
 def python() -> Path:
-    """The interpreter with mini-swe-agent in it (`AGENTOS_BENCH_PEERS` names another environment)."""
-    folder = Path(os.environ.get("AGENTOS_BENCH_PEERS", REPOSITORY / ".venv-bench"))
+    """The interpreter with mini-swe-agent in it."""
+    folder = REPOSITORY / ".venv-bench"
     interpreter, stamp = folder / "bin" / "python", folder / ".installed"
-    if not stamp.exists() and "AGENTOS_BENCH_PEERS" not in os.environ:
+    if not stamp.exists():
         print("installing mini-swe-agent into .venv-bench …", file=sys.stderr)
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+        (folder / ".gitignore").write_text("*\n")
         subprocess.run([interpreter, "-m", "pip", "install", "--quiet", *MINI], check=True)
         stamp.touch()
     return interpreter

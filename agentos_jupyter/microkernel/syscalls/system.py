@@ -10,7 +10,6 @@ from pydantic import Field
 from agentos_jupyter import __version__
 from agentos_jupyter.microkernel.sessions import Caller
 from agentos_jupyter.microkernel.table import Empty, Shape, namespace
-from agentos_jupyter.models import Listed
 from agentos_jupyter.rpc.wire import PROTOCOL
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ async def shutdown(kernel: Microkernel, caller: Caller, params: Empty) -> Empty:
 
 async def info(kernel: Microkernel, caller: Caller, params: Empty) -> Info:
     """What and where this daemon is."""
-    model = default_model(kernel)
+    model = kernel.models.default()
     return Info(
         workspace=os.fspath(kernel.workspace),
         version=__version__,
@@ -94,16 +93,10 @@ async def health(kernel: Microkernel, caller: Caller, params: Empty) -> Health:
     except Exception as error:  # whatever kept a service from starting is the answer
         problems.append(str(error))
     problems += kernel.log.notes
-    model = default_model(kernel)
+    model = kernel.models.default()
     if not model.ready:
         problems.append(model.reason)
     return Health(ok=not problems, problems=problems)
-
-
-def default_model(kernel: Microkernel) -> Listed:
-    """The model that a prompt without a choice would ask."""
-    name = kernel.models.choice(None).names[0]
-    return next(each for each in kernel.models.list() if each.name == name)
 
 
 CALLS = namespace("system", writes=(hello, shutdown), reads=(info, health))
