@@ -39,12 +39,12 @@ def installed(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return prefix
 
 
-def run(prefix: Path, *command: str) -> str:
+def run(prefix: Path, *command: str, cwd: Path | None = None) -> str:
     """What a command prints with the installed package first on its path, in a folder that is not the checkout."""
     library = next(prefix.glob("lib/python*/site-packages"))
     environ = {**os.environ, "PYTHONPATH": str(library), "JUPYTER_PATH": str(prefix / "share" / "jupyter")}
-    done = subprocess.run(command, cwd=prefix, env=environ, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    done = subprocess.run(command, cwd=cwd or prefix, env=environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
@@ -53,7 +53,7 @@ def test_the_wheel_carries_package_skills_notebooks_sdk_and_kernelspec(dist: Pat
     names = set(zipfile.ZipFile(wheel).namelist())
     version = wheel.name.split("-")[1]
     assert {DATA.format(version, name) for name in KERNELSPEC} <= names
-    assert {"aos_sdk.py", "agentos_jupyter/__init__.py", "agentos_jupyter/_skills/aos-budget/defaults.yaml"} <= names
+    assert {"aos_sdk.py", "agentos_jupyter/sdk/aos_sdk.py", "agentos_jupyter/_skills/aos-budget/defaults.yaml"} <= names
     assert "agentos_jupyter/_notebooks/01-fix-a-bug.ipynb" in names
     tops = {name.split("/")[0] for name in names}
     assert tops == {
@@ -87,3 +87,15 @@ def test_installed_skills_and_sdk_are_found(installed: Path) -> None:
 
 def test_the_installed_terminal_program_runs(installed: Path) -> None:
     assert run(installed, str(installed / "bin" / "agentos"), "version").startswith("agentos ")
+
+
+def test_daemon_services_and_sandbox_of_an_installed_package_work(installed: Path, workspace: Path) -> None:
+    report = run(installed, str(installed / "bin" / "agentos"), "doctor", cwd=workspace)
+    assert "✓ services" in report
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_an_installed_package_does_the_main_job(installed: Path, workspace: Path) -> None:
+    report = run(installed, str(installed / "bin" / "agentos"), "demo", cwd=workspace)
+    assert "all 8 tests pass" in report
