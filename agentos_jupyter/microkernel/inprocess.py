@@ -57,6 +57,9 @@ class _Sink:
         if self._on_stream is not None:
             self._on_stream(data)
 
+    async def caught_up(self) -> None:
+        """A callback has taken what it was given."""
+
 
 class Workspace:
     """An open workspace, as a context manager; `client` has each syscall as a blocking method.

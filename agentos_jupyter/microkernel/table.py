@@ -32,6 +32,9 @@ class Sink(Protocol):
 
     def send(self, data: dict[str, Any]) -> None: ...
 
+    async def caught_up(self) -> None:
+        """Return when the reader has taken what was sent."""
+
 
 @dataclass(frozen=True, slots=True)
 class Syscall:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from agentos_jupyter.errors import ConnectionLost, DaemonUnavailable
+from agentos_jupyter.errors import Cancelled, ConnectionLost, DaemonUnavailable
 from agentos_jupyter.rpc.client import Client
 from agentos_jupyter.rpc.peer import OnStream, Peer
 from agentos_jupyter.rpc.start import hello, offer, spawn
@@ -31,12 +32,17 @@ class Link:
         self._offer = offer()
         self._peer: Peer | None = None
         self._connecting = asyncio.Lock()
+        self._closed = False
         self.on_notice: Callable[[str, dict[str, Any]], None] = lambda method, params: None
 
     @classmethod
     async def open(cls, workspace: Path) -> Link:
         """Find or start the daemon and shake hands with it."""
         link = cls(workspace)
+        for _ in range(3):
+            with contextlib.suppress(ConnectionLost):  # it was just stopping
+                await link._connected()
+                return link
         await link._connected()
         return link
 
@@ -58,7 +64,9 @@ class Link:
         async with self._connecting:
             if self._peer is not None and not self._peer.closed.done():
                 return self._peer
-            sock = await asyncio.to_thread(spawn, self.workspace)
+            if self._closed:
+                raise Cancelled("The link was closed by this side.")
+            sock = await _kept(asyncio.to_thread(spawn, self.workspace))
             sock.setblocking(False)
             peer = await Peer.on(sock, on_notice=lambda method, params: self.on_notice(method, params))
             try:
@@ -70,7 +78,23 @@ class Link:
             return peer
 
     async def aclose(self) -> None:
+        """Hang up for good: calls that wait end with `cancelled`, and no daemon is started for them."""
+        self._closed = True
         peer, self._peer = self._peer, None
         if peer is not None:
-            with contextlib.suppress(ConnectionLost):
-                await peer.aclose()
+            await peer.aclose()
+
+
+async def _kept(connecting: Coroutine[Any, Any, socket.socket]) -> socket.socket:
+    """The socket; one that comes after we were cancelled is closed."""
+    task = asyncio.ensure_future(connecting)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        task.add_done_callback(_close)
+        raise
+
+
+def _close(done: asyncio.Task[socket.socket]) -> None:
+    if not done.cancelled() and done.exception() is None:
+        done.result().close()

@@ -13,8 +13,14 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from agentos_jupyter.errors import AgentOSError, Cancelled, ConnectionLost, FrameTooLarge, RpcError, UnknownSyscall
+from agentos_jupyter.errors import Cancelled, ConnectionLost, FrameTooLarge, RpcError, UnknownSyscall
 from agentos_jupyter.rpc.wire import MAX_FRAME, BadFrame, error_from_wire, error_to_wire, pack, unpack
+
+MAX_BACKLOG = 16 * MAX_FRAME
+"""Bytes written to a reader that takes none of them, after which it is hung up on."""
+
+MERGED = MAX_FRAME // 16
+"""Characters of merged deltas after which the next one begins: a frame holds them however they are escaped."""
 
 Params = dict[str, Any]
 OnStream = Callable[[dict[str, Any]], None]
@@ -23,7 +29,8 @@ OnStream = Callable[[dict[str, Any]], None]
 class Stream:
     """Where a handler writes the deltas of one call: `{"kind": …, "text": …}` objects.
 
-    While the reader lags, consecutive deltas of one kind are concatenated into one.
+    While the reader lags, consecutive deltas of one kind are concatenated into one. A handler with more to send than
+    one reply holds waits for `caught_up` between its deltas.
     """
 
     __slots__ = ("_id", "_peer", "_pending", "_seq")
@@ -37,7 +44,7 @@ class Stream:
             self._write(data)
             return
         last = self._pending[-1] if self._pending else None
-        if last is not None and "text" in data and {**last, "text": ""} == {**data, "text": ""}:
+        if last is not None and _mergeable(last, data):
             last["text"] += data["text"]
             return
         if not self._pending:
@@ -47,11 +54,26 @@ class Stream:
     def flush(self) -> None:
         pending, self._pending = self._pending, []
         for data in pending:
-            self._write(data)
+            with contextlib.suppress(FrameTooLarge):
+                self._write(data)
+
+    async def caught_up(self) -> None:
+        """Return when the reader has taken what was sent."""
+        while self._peer.lagging:
+            taken = asyncio.Event()
+            self._peer.when_writable(taken.set)
+            await taken.wait()
 
     def _write(self, data: dict[str, Any]) -> None:
         self._seq += 1
         self._peer.notify("stream", {"id": self._id, "seq": self._seq, "data": data})
+
+
+def _mergeable(last: dict[str, Any], data: dict[str, Any]) -> bool:
+    texts = last.get("text"), data.get("text")
+    if not isinstance(texts[0], str) or not isinstance(texts[1], str) or len(texts[0]) + len(texts[1]) > MERGED:
+        return False
+    return {**last, "text": ""} == {**data, "text": ""}
 
 
 Handler = Callable[[str, Params, Stream], Awaitable[Any]]
@@ -85,9 +107,13 @@ class Peer(asyncio.Protocol):
     @classmethod
     async def on(cls, sock: socket.socket, handler: Handler = _no_handler, on_notice: OnNotice | None = None) -> Peer:
         """A peer on a connected socket, which it owns from now on; `on_notice` hears notifications it has no use for."""
-        _, peer = await asyncio.get_running_loop().create_connection(
-            lambda: cls(handler, on_notice=on_notice), sock=sock
-        )
+        try:
+            _, peer = await asyncio.get_running_loop().create_connection(
+                lambda: cls(handler, on_notice=on_notice), sock=sock
+            )
+        except BaseException:
+            sock.close()
+            raise
         return peer
 
     # -- calls going out
@@ -121,12 +147,9 @@ class Peer(asyncio.Protocol):
     def _send(self, message: dict[str, Any]) -> None:
         if self._transport is None or self._transport.is_closing():
             raise ConnectionLost("The channel is closed.")
-        frame = pack(message)
-        if len(frame) > MAX_FRAME:
-            raise FrameTooLarge(
-                f"A message of {len(frame)} bytes is longer than a frame may be ({MAX_FRAME}): put large values with content.put."
-            )
-        self._transport.write(frame)
+        self._transport.write(pack(message))
+        if self._transport.get_write_buffer_size() > MAX_BACKLOG:
+            self._transport.abort()  # it asks and never reads
 
     # -- the connection (asyncio.Protocol)
 
@@ -151,6 +174,8 @@ class Peer(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._buffer += data
         while (end := self._buffer.find(b"\n", self._scanned)) >= 0:
+            if end >= MAX_FRAME or self._transport is None or self._transport.is_closing():
+                break
             line = bytes(self._buffer[:end])
             del self._buffer[: end + 1]
             self._scanned = 0
@@ -158,9 +183,8 @@ class Peer(asyncio.Protocol):
                 self._received(unpack(line))
             except BadFrame as error:
                 self._refuse(error)
-                return
         self._scanned = len(self._buffer)
-        if self._scanned > MAX_FRAME:
+        if self._scanned >= MAX_FRAME:
             self._refuse(FrameTooLarge(f"A line is longer than {MAX_FRAME} bytes; the channel is closed."))
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -186,6 +210,8 @@ class Peer(asyncio.Protocol):
         await asyncio.shield(self.closed)
 
     def _refuse(self, error: RpcError) -> None:
+        """Say why, and hang up: what follows on the line cannot be trusted."""
+        self._buffer.clear()
         with contextlib.suppress(ConnectionLost):
             self._send({"jsonrpc": "2.0", "id": None, "error": error_to_wire(error)})
         if self._transport is not None:
@@ -198,7 +224,7 @@ class Peer(asyncio.Protocol):
         if method is None:
             self._answered(message)
         elif "id" in message:
-            self._start(message["id"], str(method), message.get("params"))
+            self._start(message["id"], str(method), message.get("params", {}))
         else:
             self._notified(str(method), message.get("params"))
 
@@ -233,7 +259,12 @@ class Peer(asyncio.Protocol):
             return
         task = asyncio.get_running_loop().create_task(self._serve(request_id, method, params))
         self._running[request_id] = task
-        task.add_done_callback(lambda _: self._running.pop(request_id, None))
+        task.add_done_callback(lambda done: self._served(request_id, method, done))
+
+    def _served(self, request_id: Any, method: str, done: asyncio.Task[None]) -> None:
+        self._running.pop(request_id, None)
+        if done.cancelled():  # before it had begun: nothing in it could answer
+            self._reply(request_id, {"error": error_to_wire(Cancelled(f"{method} was cancelled."))})
 
     async def _serve(self, request_id: Any, method: str, params: Any) -> None:
         stream = Stream(self, request_id)
@@ -246,10 +277,11 @@ class Peer(asyncio.Protocol):
         except Exception as error:  # whatever goes wrong in a handler is the caller's answer
             answer = {"error": error_to_wire(error)}
         stream.flush()
+        self._reply(request_id, answer)
+
+    def _reply(self, request_id: Any, answer: dict[str, Any]) -> None:
         with contextlib.suppress(ConnectionLost):
             try:
                 self._send({"jsonrpc": "2.0", "id": request_id, **answer})
-            except (AgentOSError, TypeError, ValueError) as error:
-                if isinstance(error, ConnectionLost):
-                    raise
+            except (FrameTooLarge, TypeError, ValueError) as error:
                 self._send({"jsonrpc": "2.0", "id": request_id, "error": error_to_wire(error)})

@@ -9,14 +9,16 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from agentos_jupyter import __version__, paths
-from agentos_jupyter.errors import DaemonUnavailable, VersionMismatch, WorkspaceBusy
+from agentos_jupyter.errors import ConnectionLost, DaemonUnavailable, VersionMismatch, WorkspaceBusy
 from agentos_jupyter.rpc.wire import PROTOCOL, error_from_wire, unpack
 
 START_SECONDS = 20.0
+T = TypeVar("T")
 
 
 def connect(workspace: Path) -> socket.socket:
@@ -50,6 +52,14 @@ def spawn(workspace: Path) -> socket.socket:
             time.sleep(0.05)  # the owner of the lock is about to listen, or about to be gone
 
 
+def retried(greet: Callable[[], T]) -> T:
+    """What `greet` brings, tried again when the daemon it reached was just stopping."""
+    for _ in range(3):
+        with contextlib.suppress(ConnectionLost):
+            return greet()
+    return greet()
+
+
 def start_process(workspace: Path, deadline: float) -> None:
     """Start a daemon, detached from this process, and wait for its ready line."""
     reader, writer = os.pipe()
@@ -68,17 +78,17 @@ def start_process(workspace: Path, deadline: float) -> None:
         os.close(writer)
     with open(reader, "rb") as ready:
         line = _read_line(ready.fileno(), deadline)
+    status = None
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        status = process.wait(1.0)  # of the process that forked the daemon and ended at once
     if not line:
-        status = process.poll()
         raise DaemonUnavailable(
             f"The daemon for {workspace} did not get ready (exit status {status}): "
             f"its log is {paths.state_dir(workspace) / 'daemon.log'}; `agentos doctor` checks the parts."
         )
     message = unpack(line)
     if "error" in message:
-        process.wait()
         raise error_from_wire(message["error"])
-    process.returncode = 0  # it outlives us: the handshake was its result, nobody waits for it
 
 
 def _safe_environment() -> dict[str, str]:
@@ -110,9 +120,10 @@ def offer() -> dict[str, Any]:
 
 def hello(info: dict[str, Any]) -> dict[str, Any]:
     """The daemon's answer to the offer, checked; raises `VersionMismatch`."""
-    if info["protocol"] != PROTOCOL:
+    version, protocol = info.get("version", "unknown"), info.get("protocol", "unknown")
+    if protocol != PROTOCOL:
         raise VersionMismatch(
-            f"The daemon of this workspace is AgentOS {info['version']} (protocol {info['protocol']}), this is {__version__} "
+            f"The daemon of this workspace is AgentOS {version} (protocol {protocol}), this is {__version__} "
             f"(protocol {PROTOCOL}): run `agentos stop` with the other version, or close its notebooks and wait, then try again."
         )
     return info

@@ -11,7 +11,7 @@ from typing import Any
 from agentos_jupyter import paths
 from agentos_jupyter.errors import ConnectionLost
 from agentos_jupyter.rpc.client import SyncClient
-from agentos_jupyter.rpc.start import connect, hello, offer, spawn
+from agentos_jupyter.rpc.start import connect, hello, offer, retried, spawn
 from agentos_jupyter.rpc.wire import MAX_FRAME, error_from_wire, pack, unpack
 
 
@@ -23,13 +23,16 @@ class SyncLink:
 
     def __init__(self, workspace: Path | None = None, start: bool = True, timeout: float | None = 60.0) -> None:
         self.workspace = workspace or paths.workspace()
+        self._ids = itertools.count(1)
+        self.client = SyncClient(self.call)
+        self.info = retried(lambda: self._greet(start, timeout))
+
+    def _greet(self, start: bool, timeout: float | None) -> dict[str, Any]:
         self._sock = spawn(self.workspace) if start else connect(self.workspace)
         self._sock.settimeout(timeout)
         self._lines = self._sock.makefile("rb")
-        self._ids = itertools.count(1)
-        self.client = SyncClient(self.call)
         try:
-            self.info = hello(self.call("system.hello", offer()))
+            return hello(self.call("system.hello", offer()))
         except BaseException:
             self.close()
             raise
@@ -37,8 +40,9 @@ class SyncLink:
     def call(self, method: str, params: dict[str, Any] | None = None) -> Any:
         """The syscall's result; raises the `AgentOSError` it answered with."""
         request_id = next(self._ids)
+        frame = pack({"jsonrpc": "2.0", "id": request_id, "method": method, "params": params or {}})
         try:
-            self._sock.sendall(pack({"jsonrpc": "2.0", "id": request_id, "method": method, "params": params or {}}))
+            self._sock.sendall(frame)
             while line := self._lines.readline(MAX_FRAME + 1):
                 message = unpack(line)
                 if message.get("id") == request_id and "method" not in message:

@@ -10,7 +10,7 @@ import json
 import re
 from typing import Any
 
-from agentos_jupyter.errors import BY_CODE, AgentOSError, InternalError, RpcError
+from agentos_jupyter.errors import BY_CODE, AgentOSError, FrameTooLarge, InternalError, RpcError
 
 PROTOCOL = 1
 """Raised when a frame or a syscall changes in a way that an older peer would misread."""
@@ -23,7 +23,7 @@ MAX_DEPTH = 64
 
 APPLICATION_ERROR = -32000
 
-_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)')
 _BRACKETS = re.compile(rb"[{\[]+|[}\]]+")
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
@@ -35,8 +35,16 @@ class BadFrame(RpcError):
 
 
 def pack(message: dict[str, Any]) -> bytes:
-    """One frame, newline included. Lone surrogates are replaced, because UTF-8 cannot carry them."""
-    return _encode(message).encode("utf-8", "replace") + b"\n"
+    """One frame, newline included. Lone surrogates are replaced, because UTF-8 cannot carry them.
+
+    Raises `FrameTooLarge`: the other side would close the channel.
+    """
+    frame = _encode(message).encode("utf-8", "replace") + b"\n"
+    if len(frame) > MAX_FRAME:
+        raise FrameTooLarge(
+            f"A message of {len(frame)} bytes is longer than a frame may be ({MAX_FRAME}): put large values with content.put."
+        )
+    return frame
 
 
 def unpack(line: bytes | bytearray | memoryview) -> dict[str, Any]:
@@ -80,4 +88,5 @@ def error_from_wire(error: Any) -> AgentOSError:
     data = error.get("data")
     data = dict(data) if isinstance(data, dict) else {}
     cls = BY_CODE.get(str(data.pop("code", "")), AgentOSError)
-    return cls(str(error.get("message", "unknown error")), **{str(k): v for k, v in data.items() if k != "message"})
+    more = {str(name): value for name, value in data.items() if name not in ("message", "self")}
+    return cls(str(error.get("message", "unknown error")), **more)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from agentos_jupyter import __version__
 from agentos_jupyter.microkernel.sessions import Caller
@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 
 class Hello(Shape):
-    """What a client says first; `environ` holds its keys, base URLs, model and trust."""
+    """What a client says first; `environ` holds its keys, base URLs, model and trust.
+
+    A newer client may say more: it must learn our protocol from the answer.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
 
     version: str
     protocol: int
