@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from typing import Any
 
 from agentos_jupyter.cli import text
 from agentos_jupyter.rpc.sync import SyncLink
@@ -29,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _shown(dispatch: dict[str, object], name: str) -> object:
+def _shown(dispatch: dict[str, Any], name: str) -> Any:
     if name == "model" and dispatch["scripted"]:
         return f"{dispatch['model']} (scripted)"
-    return dispatch[name]
+    return round(dispatch[name], 1) if name == "seconds" else dispatch[name]
