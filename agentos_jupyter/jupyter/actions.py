@@ -1,0 +1,248 @@
+"""What the `%` commands do: one function for each, named as in the table."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from agentos_jupyter.errors import AgentOSError, CommandError, DispatchNotFound, nearest
+from agentos_jupyter.jupyter.display import Note
+from agentos_jupyter.jupyter.safe import one_line, plain
+from agentos_jupyter.jupyter.table import COMMANDS, overview
+from agentos_jupyter.jupyter.watch import Watch, model_name
+
+if TYPE_CHECKING:
+    from agentos_jupyter.jupyter.runner import Answer, CellRun
+
+
+def _words(name: str, args: str, least: int, most: int) -> list[str]:
+    try:
+        words = shlex.split(args)
+    except ValueError as error:
+        raise CommandError(f"%{name}: {str(error).lower()} in {args!r}.") from None
+    if not least <= len(words) <= most:
+        raise CommandError(f"%{name} is written: {' or '.join(COMMANDS[name].usage)}.")
+    return words
+
+
+async def help(run: CellRun, args: str) -> None:
+    """`%help`, `?name`."""
+    name = args.strip().lstrip("%!?")
+    if not name:
+        run.screen.note(overview())
+        return
+    if name not in COMMANDS:
+        raise CommandError(
+            nearest("command", name, COMMANDS) + " The manual of a Python object: ?NAME inside a %%python cell."
+        )
+    run.screen.note(COMMANDS[name].help())
+
+
+# -- sessions
+
+
+async def session(run: CellRun, args: str) -> None:
+    """`%session …`."""
+    words = _words("session", args, 0, 2)
+    match words:
+        case []:
+            run.screen.note(await _session_text(run))
+        case ["list"]:
+            await _session_list(run)
+        case ["new", *name]:
+            run.screen.note(_began(await run.desk.new_session(*name)))
+        case ["resume", ref]:
+            await _use(run, await run.desk.call("session.get", {"session": ref}))
+        case ["resume"]:
+            raise CommandError("%session resume needs the id of a session: `%session list` shows them.")
+        case [name]:
+            await _named(run, name)
+        case _:
+            raise CommandError(f"%session is written: {' or '.join(COMMANDS['session'].usage)}.")
+
+
+async def _named(run: CellRun, name: str) -> None:
+    """Go on with the session of this name, or begin it."""
+    from agentos_jupyter.errors import SessionNotFound
+
+    try:
+        found = await run.desk.call("session.get", {"session": name})
+    except SessionNotFound:
+        run.screen.note(_began(await run.desk.new_session(name)))
+        return
+    await _use(run, found)
+
+
+async def _use(run: CellRun, found: dict[str, Any]) -> None:
+    await run.desk.use(found)
+    lines = [f"Going on with session {one_line(found['name'])} ({found['id']}): {found['turns']} turns so far."]
+    if found.get("unfinished"):
+        lines.append(
+            f"Its dispatch {found['unfinished']} did not end: `%dispatch run {found['unfinished']}` continues it, a new prompt gives it up."
+        )
+    if found.get("holder"):
+        lines.append(f"It is at work for {one_line(found['holder'], 200)}.")
+    run.screen.note("\n".join(lines))
+
+
+def _began(created: dict[str, Any]) -> str:
+    return f"New session {one_line(created['name'])} ({created['id']})."
+
+
+async def _session_text(run: CellRun) -> str:
+    if run.desk.session_info is None:
+        return "This notebook has no session yet: the first prompt begins one. `%session list` shows those of the workspace."
+    found = await run.desk.call("session.get", {"session": run.desk.session_info["id"]})
+    rows = [
+        ("session", f"{one_line(found['name'])} ({found['id']})"),
+        ("phase", found["phase"] + (f", held by {found['holder']}" if found.get("holder") else "")),
+        ("model", found["model"] or "the workspace's"),
+        ("so far", f"{found['dispatches']} dispatches, {found['turns']} turns"),
+        ("began", found["created"]),
+        ("root", found["root"]),
+    ]
+    return _pairs(rows)
+
+
+async def _session_list(run: CellRun) -> None:
+    sessions = (await run.desk.call("session.list", {"limit": 50}))["sessions"]
+    here = run.desk.session_info["id"] if run.desk.session_info else None
+    rows = [
+        [
+            "→" if each["id"] == here else "",
+            each["id"],
+            each["name"],
+            each["phase"],
+            each["dispatches"],
+            each["turns"],
+            _when(each["created"]),
+        ]
+        for each in sessions
+    ]
+    run.screen.table(
+        ["", "session", "name", "phase", "dispatches", "turns", "began"], rows, "`%session resume ID` goes on with one."
+    )
+
+
+# -- dispatches
+
+
+async def runs(run: CellRun, args: str) -> None:
+    """`%runs [NUMBER]`."""
+    words = _words("runs", args, 0, 1)
+    if words and not (words[0].isdecimal() and 0 < int(words[0]) <= 1000):
+        raise CommandError(f"%runs takes a number of dispatches from 1 to 1000, not {words[0]!r}.")
+    found = (await run.desk.call("dispatch.list", {"limit": int(words[0]) if words else 20}))["dispatches"]
+    rows = [
+        [
+            each["id"],
+            each["status"],
+            each["kind"],
+            each["turns"],
+            each["calls"],
+            f"{each['seconds']:.1f}",
+            one_line(each["prompt"], 60),
+            _when(each["started"]),
+        ]
+        for each in found
+    ]
+    columns = ["dispatch", "status", "kind", "turns", "commands", "seconds", "prompt", "began"]
+    run.screen.table(columns, rows, "`%attach ID` shows one again.")
+
+
+async def attach(run: CellRun, args: str) -> Answer | None:
+    """`%attach ID`: the dispatch from the log, then live until it ends."""
+    [ref] = _words("attach", args, 1, 1)
+    info = await _dispatch(run, ref)
+    run.screen.metadata.update(
+        {"session": info["session"], "dispatch": info["id"], "from": info["first"], "harness": info["harness"]}
+    )
+    run.screen.add(Note(f"{info['id']}: {one_line(info['prompt'], 200)}"))
+    watch = Watch(run.screen, quiet=info["kind"] == "person")
+    ended = await run.desk.call("dispatch.follow", {"dispatch": info["id"]}, watch.followed)
+    if ended["status"] == "running":
+        run.screen.note("The daemon stopped while this dispatch ran: `%attach` again to follow it.")
+        return None
+    watch.end(ended)
+    if ended.get("error"):
+        run.screen.note(f"It ended with {ended['error']['code']}: {ended['error']['message']}")
+    return run.answer(ended) if ended["kind"] == "prompt" and ended["status"] == "ok" else None
+
+
+async def dispatch(run: CellRun, args: str) -> Answer:
+    """`%dispatch run ID`."""
+    words = _words("dispatch", args, 2, 2)
+    if words[0] != "run":
+        raise CommandError(nearest("word after %dispatch", words[0], ["run"]))
+    info = await _dispatch(run, words[1])
+    found = await run.desk.call("session.get", {"session": info["session"]})
+    await run.desk.use(found)
+    unit = await run.desk.unit()
+    run.screen.add(Note(f"{info['id']}: {one_line(info['prompt'], 200)}"))
+    watch = Watch(run.screen)
+    return await run.dispatch(watch, unit.resume(info["session"], info["id"], on=watch, **run.client()))
+
+
+async def _dispatch(run: CellRun, ref: str) -> dict[str, Any]:
+    """A dispatch by its id, or the only one of the latest that begins so."""
+    with contextlib.suppress(DispatchNotFound):
+        exact: dict[str, Any] = await run.desk.call("dispatch.get", {"dispatch": ref})
+        return exact
+    found = (await run.desk.call("dispatch.list", {"limit": 1000}))["dispatches"]
+    matches = [each for each in found if each["id"].startswith(ref)]
+    if len(matches) == 1:
+        match: dict[str, Any] = matches[0]
+        return match
+    if matches:
+        raise DispatchNotFound(
+            f"{ref!r} begins {len(matches)} dispatch ids ({', '.join(each['id'] for each in matches[:5])}): write more of it."
+        )
+    raise DispatchNotFound(f"No dispatch {ref!r}: `%runs` lists those there are.")
+
+
+# -- the whole
+
+
+async def status(run: CellRun, args: str) -> None:
+    """`%status`."""
+    _words("status", args, 0, 0)
+    info = await run.desk.call("system.info")
+    health = await run.desk.call("system.health")
+    try:
+        from agentos_jupyter.sandbox import probe
+
+        tier = await probe()
+        sandbox = f"{tier.name}: {tier.reason} {tier.cure}".strip()
+    except AgentOSError as error:
+        sandbox = error.message
+    session_info = run.desk.session_info
+    model = model_name(info["model"], info["scripted"]) if info["model"] else f"none: {info['model_problem']}"
+    rows = [
+        ("workspace", info["workspace"]),
+        (
+            "daemon",
+            f"AgentOS {info['version']}, process {info['pid']}, {info['sessions']} sessions, {info['running']} running",
+        ),
+        ("model", model),
+        ("sandbox", sandbox),
+        (
+            "session",
+            f"{one_line(session_info['name'])} ({session_info['id']})"
+            if session_info
+            else "none yet: the first prompt begins one",
+        ),
+        ("log", f"{info['position']} events, {info['log_bytes'] / 1e6:.1f} MB"),
+        *(("problem", problem) for problem in health["problems"]),
+    ]
+    run.screen.note(_pairs(rows))
+
+
+def _pairs(rows: list[tuple[str, str]]) -> str:
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {one_line(value, 300)}" for name, value in rows)
+
+
+def _when(iso: str) -> str:
+    """A UTC time as people read it in a table."""
+    return plain(iso)[:19].replace("T", " ")

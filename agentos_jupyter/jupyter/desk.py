@@ -1,0 +1,113 @@
+"""What a notebook kernel holds while it lives: its connection, its session, its sandbox. All of it can be lost."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agentos_jupyter import paths
+from agentos_jupyter.jupyter.client import Aos
+from agentos_jupyter.rpc.link import Link
+
+if TYPE_CHECKING:
+    from agentos_jupyter.unit import Unit
+
+
+class Desk:
+    """The daemon's connection is opened in the background at the first `begin`, the session at its first use."""
+
+    def __init__(self) -> None:
+        self.client = Aos()
+        self.session_info: dict[str, Any] | None = None
+        self._unit: Unit | None = None
+        self._opening: asyncio.Task[Link] | None = None
+        self._choosing = asyncio.Lock()
+
+    # -- the daemon
+
+    def begin(self) -> None:
+        """Start to connect; what goes wrong is told to the first cell that needs the daemon."""
+        if self._opening is None or (self._opening.done() and (self._opening.cancelled() or self._opening.exception())):
+            self._opening = asyncio.get_running_loop().create_task(self._open())
+            self._opening.add_done_callback(lambda task: task.cancelled() or task.exception())
+
+    async def _open(self) -> Link:
+        link = await Link.open(paths.workspace())
+        for name in [name for name in os.environ if name.endswith("_API_KEY")]:
+            del os.environ[name]  # the link has handed them to the daemon: nothing that runs here may read them
+        return link
+
+    async def link(self) -> Link:
+        """The connection; raises what keeps the daemon from starting."""
+        self.begin()
+        assert self._opening is not None
+        return await asyncio.shield(self._opening)
+
+    async def call(self, method: str, params: dict[str, Any] | None = None, on_stream: Any = None) -> Any:
+        return await (await self.link()).call(method, params, on_stream)
+
+    async def unit(self) -> Unit:
+        """What runs dispatches here; its sandboxes live as long as this kernel."""
+        link = await self.link()
+        if self._unit is None:
+            from agentos_jupyter.unit import Unit
+
+            self._unit = Unit(link, _Nobody(), {"name": "notebook", "pid": os.getpid()})
+            link.on_notice = self._unit.interrupted
+        return self._unit
+
+    # -- the session
+
+    async def session(self) -> dict[str, Any]:
+        """This notebook's session, begun now when there is none."""
+        async with self._choosing:
+            if self.session_info is None:
+                await self._new(self.notebook_name())
+            assert self.session_info is not None
+            return self.session_info
+
+    async def use(self, session: dict[str, Any]) -> None:
+        """Go on with this session."""
+        self.session_info = session
+        self.client.session = session["id"]
+
+    async def new_session(self, name: str = "") -> dict[str, Any]:
+        async with self._choosing:
+            return await self._new(name or self.notebook_name())
+
+    async def _new(self, name: str) -> dict[str, Any]:
+        created: dict[str, Any] = await self.call(
+            "session.create", {"name": name[:200], "notebook": self.notebook(), "key": uuid.uuid4().hex}
+        )
+        await self.use(created)
+        return created
+
+    def notebook(self) -> str | None:
+        """The notebook's path, where the front end tells it."""
+        return os.environ.get("JPY_SESSION_NAME") or None
+
+    def notebook_name(self) -> str:
+        return Path(self.notebook() or "").stem
+
+    async def aclose(self) -> None:
+        self.client.close()
+        if self._unit is not None:
+            await self._unit.aclose()
+        opening, self._opening = self._opening, None
+        if opening is None:
+            return
+        opening.cancel()
+        done, _ = await asyncio.wait([opening])
+        for task in done:
+            if not task.cancelled() and task.exception() is None:
+                await task.result().aclose()
+
+
+class _Nobody:
+    """The observer of a dispatch that nobody watches; each dispatch here brings its own."""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *args: None

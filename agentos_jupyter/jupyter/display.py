@@ -1,0 +1,196 @@
+"""What a person sees of a cell that works: one display a step, redrawn at most ten times a second, bounded.
+
+A running step is open and shows the tail of its output; a finished one collapses to a line that can be opened.
+Every display is `text/html` with a `text/plain` twin, and both hold escaped text alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from agentos_jupyter.jupyter import tables
+from agentos_jupyter.jupyter.safe import clip, escape, one_line, plain
+
+PERIOD = 0.1
+"""Seconds between redraws of a cell."""
+
+MOST, KEPT, FOLDED = 50, 10, 200
+"""Outputs of a cell; the steps a fold leaves as they are; the lines a fold shows."""
+
+WIDEST = 160
+"""Characters of a command or text on a step's line."""
+
+LIVE, DONE = (4_000, 40), (16_000, 200)
+"""Characters and lines shown of a running and of a finished step."""
+
+_PRE = '<pre style="white-space:pre-wrap;max-height:30em;overflow:auto;margin:0 0 0 1em">'
+
+
+class Port(Protocol):
+    """Where displays go: the notebook, through the kernel."""
+
+    def show(self, data: dict[str, str], metadata: Mapping[str, Any], display_id: str, update: bool) -> None: ...
+
+    def clear(self) -> None: ...
+
+
+class Step:
+    """One display: a line, and what is beneath it."""
+
+    def __init__(self, head: str, command: str = "") -> None:
+        self.head = head
+        self.mark = ""
+        self.command = command
+        self.done = False
+        self._body = ""
+        self._cut = False
+
+    def rename(self, head: str) -> None:
+        """Another line, and nothing beneath it."""
+        self.head, self._body, self._cut = head, "", False
+
+    def append(self, text: str) -> None:
+        """More of the live output; only its tail is kept."""
+        self._body += text
+        if len(self._body) > 4 * LIVE[0]:
+            self._body, self._cut = self._body[-2 * LIVE[0] :], True
+
+    def finish(self, mark: str = "", body: str | None = None) -> None:
+        """The step is over: what to say of it on its line, and its final text where it differs from the live one."""
+        if body is not None:
+            self._body, self._cut = body, False
+        self.mark, self.done = mark, True
+
+    def line(self) -> str:
+        """The step on one line, plain."""
+        return " · ".join(
+            part for part in (one_line(self.head, 3 * WIDEST), self.mark if self.done else "running …") if part
+        )
+
+    def text(self) -> str:
+        """What is beneath the line, plain and bounded."""
+        body = plain(self._body).strip("\n")
+        if self.done:
+            return clip(body, *DONE)
+        shown = clip(body, *LIVE, head=0.0)
+        return f"…\n{shown}" if self._cut and not shown.startswith("…") else shown
+
+    def html(self) -> str:
+        parts = [self._block(part) for part in (self._long_command(), self.text()) if part]
+        if not parts:
+            return f"<div>{escape(self.line())}</div>"
+        return (
+            f"<details{'' if self.done else ' open'}><summary>{escape(self.line())}</summary>{''.join(parts)}</details>"
+        )
+
+    def plain(self) -> str:
+        return "\n".join(part for part in (self.line(), self._long_command(), self.text()) if part)
+
+    @staticmethod
+    def _block(text: str) -> str:
+        return f"{_PRE}{escape(text)}</pre>"
+
+    def _long_command(self) -> str:
+        """The command, where its line cannot show all of it."""
+        command = plain(self.command).strip("\n")
+        return clip(command, *DONE) if "\n" in command or len(command) > WIDEST else ""
+
+
+class Note(Step):
+    """A display that is finished from the start: text, or HTML made here."""
+
+    def __init__(self, text: str, html: str | None = None) -> None:
+        super().__init__(text)
+        self.done = True
+        self._html = html
+
+    def line(self) -> str:
+        return one_line(self.head, 3 * WIDEST)
+
+    def plain(self) -> str:
+        return plain(self.head)
+
+    def html(self) -> str:
+        return self._html if self._html is not None else f'<pre style="white-space:pre-wrap">{escape(self.head)}</pre>'
+
+
+class Screen:
+    """The displays of one cell.
+
+    `live` is false for a front end that cannot redraw (a terminal): then each step is shown once, when it is over.
+    """
+
+    def __init__(self, port: Port, prefix: str, live: bool = True) -> None:
+        self.metadata: dict[str, Any] = {}
+        self._port, self._prefix, self._live = port, prefix, live
+        self._shown: dict[Step, str] = {}
+        self._dirty: dict[Step, None] = {}
+        self._folded: list[str] = []
+        self._lost = 0
+        self._count = 0
+        self._drawn = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, step: Step) -> Step:
+        self.touch(step)
+        return step
+
+    def note(self, text: str) -> None:
+        """Text that is finished from the start."""
+        self.add(Note(text))
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[Any]], note: str = "") -> None:
+        """Rows, as HTML and as plain text."""
+        self.add(Note(tables.text(columns, rows, note), tables.html(columns, rows, note)))
+
+    def touch(self, step: Step) -> None:
+        """The step has changed: it is drawn with the next redraw."""
+        self._dirty[step] = None
+        if self._timer is None:
+            wait = max(0.0, self._drawn + PERIOD - time.monotonic())
+            self._timer = asyncio.get_running_loop().call_later(wait, self.draw)
+
+    def draw(self) -> None:
+        """Show what has changed since the last redraw."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        dirty = [step for step in self._dirty if step.done or self._live]
+        self._dirty.clear()
+        if self._live and len(self._shown) + sum(step not in self._shown for step in dirty) > MOST - 2:
+            self._fold(dirty)
+        else:
+            for step in dirty:
+                self._draw(step)
+        self._drawn = time.monotonic()
+
+    def _draw(self, step: Step) -> None:
+        display_id = self._shown.get(step)
+        if display_id is None:
+            self._count += 1
+            self._shown[step] = f"{self._prefix}-{self._count}"
+        self._show(step, self._shown[step], update=display_id is not None)
+
+    def _show(self, step: Step, display_id: str, update: bool = False) -> None:
+        data = {"text/plain": step.plain(), "text/html": step.html()}
+        self._port.show(data, {"agentos": self.metadata} if self.metadata else {}, display_id, update)
+
+    def _fold(self, dirty: list[Step]) -> None:
+        """Begin the outputs anew: the older steps a line each in one display, the last ones as they were."""
+        steps = list(dict.fromkeys([*self._shown, *dirty]))
+        old = [step for step in steps[:-KEPT] if step.done]
+        self._folded += [step.line() for step in old]
+        self._lost += max(0, len(self._folded) - FOLDED)
+        del self._folded[:-FOLDED]
+        self._shown.clear()
+        self._port.clear()
+        fold = Step(f"{self._lost + len(self._folded)} earlier steps")
+        fold.finish(body="\n".join([f"… {self._lost} more, in the log"] * bool(self._lost) + self._folded))
+        self._count += 1
+        self._show(fold, f"{self._prefix}-{self._count}")
+        for step in steps:
+            if step not in old:
+                self._draw(step)

@@ -1,0 +1,181 @@
+"""Carries out the cells that are not Python: one class, one method a kind of cell."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from agentos_jupyter.errors import AgentOSError, CommandError, CommandFailed, HookRejected
+from agentos_jupyter.jupyter import actions, tables
+from agentos_jupyter.jupyter.cells import Bash, Cell, Command, Help, Parameters, Prompt, Sql, fill
+from agentos_jupyter.jupyter.desk import Desk
+from agentos_jupyter.jupyter.display import Screen
+from agentos_jupyter.jupyter.markdown import safe_markdown
+from agentos_jupyter.jupyter.safe import plain
+from agentos_jupyter.jupyter.watch import Watch, model_name
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who asks: the notebook, its cell, and whether nobody is there to be asked."""
+
+    notebook: str | None
+    cell_id: str | None
+    count: int
+    batch: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a cell came to: its MIME bundle, the value that `_` and `Out` get, and the metadata of the output."""
+
+    data: dict[str, str]
+    value: Any
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+class CellRun:
+    """One execution of one cell."""
+
+    def __init__(
+        self, desk: Desk, screen: Screen, client: Client, variables: MutableMapping[str, Any], code: str
+    ) -> None:
+        self.desk, self.screen, self.variables = desk, screen, variables
+        self._client, self._code = client, code
+
+    async def all(self, cells: tuple[Cell, ...]) -> Answer | None:
+        """Carry out the cells in order; the answer of the last one is the answer."""
+        answer = None
+        for cell in cells:
+            answer = await self._one(cell)
+        return answer
+
+    async def _one(self, cell: Cell) -> Answer | None:
+        match cell:
+            case Prompt(text):
+                return await self._prompt(text)
+            case Bash(command, strict):
+                await self._bash(command, strict)
+            case Sql(query, name):
+                return await self._sql(query, name)
+            case Parameters(text):
+                self._parameters(text)
+            case Help(name):
+                await actions.help(self, name)
+            case Command(name, args):
+                answer: Answer | None = await getattr(actions, name)(self, args)
+                return answer
+        return None
+
+    # -- prompts
+
+    async def _prompt(self, text: str) -> Answer:
+        if "\0" in text:
+            line = text[: text.index("\0")].count("\n") + 1
+            raise CommandError(
+                f"Line {line} of the cell holds a NUL character: put binary data into a file and name the file."
+            )
+        filled = fill(text, self.variables)
+        unit, session = await self.desk.unit(), await self.desk.session()
+        watch = Watch(self.screen)
+        return await self.dispatch(watch, unit.prompt(session["id"], filled, on=watch, **self.client()))
+
+    async def dispatch(self, watch: Watch, work: Any) -> Answer:
+        """Wait for a dispatch; its answer, or the error that ended it."""
+        outcome = await self._ended(watch, work)
+        if outcome.error is not None:
+            raise outcome.error
+        answer = self.answer(outcome.info)
+        self.desk.client.last = answer.value
+        return answer
+
+    async def _ended(self, watch: Watch, work: Any) -> Any:
+        try:
+            outcome = await work
+        except asyncio.CancelledError:
+            with contextlib.suppress(AgentOSError, TimeoutError):
+                async with asyncio.timeout(2):
+                    watch.end(
+                        await self.desk.call("dispatch.get", {"dispatch": self.screen.metadata.get("dispatch", "")})
+                    )
+            raise
+        watch.end(outcome.info)
+        return outcome
+
+    def answer(self, info: Mapping[str, Any]) -> Answer:
+        """The answer of a dispatch as Markdown and plain text; a scripted model is named as one."""
+        text = str(info["answer"]).strip()
+        said = model_name(info["model"], True) if info.get("scripted") and info.get("model") else ""
+        markdown = "\n\n".join(
+            part for part in (safe_markdown(text), f"*{safe_markdown(said)}*" if said else "") if part
+        )
+        shown = "\n\n".join(part for part in (plain(text), f"[{plain(said)}]" if said else "") if part)
+        return Answer({"text/markdown": markdown, "text/plain": shown}, text, dict(self.screen.metadata))
+
+    def client(self) -> dict[str, Any]:
+        """What the dispatch records of this cell."""
+        given = {
+            "notebook": self._client.notebook,
+            "cell_id": self._client.cell_id,
+            "count": self._client.count,
+            "cell_digest": "sha256:" + hashlib.sha256(self._code.encode("utf-8", "surrogatepass")).hexdigest(),
+            "batch": self._client.batch,
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
+    # -- the person's own commands
+
+    async def _bash(self, command: str, strict: bool) -> None:
+        if "\0" in command:
+            raise CommandError("The command holds a NUL character, which no shell can take: write it without.")
+        unit, session = await self.desk.unit(), await self.desk.session()
+        watch = Watch(self.screen, quiet=True)
+        outcome = await self._ended(watch, unit.command(session["id"], command, on=watch, **self.client()))
+        if outcome.error is not None:
+            raise outcome.error
+        seen = outcome.observation
+        if seen is not None and seen.status == "rejected":
+            raise HookRejected(f"The command was not run: {seen.text}")
+        if strict and seen is not None and seen.status != "ok":
+            raise CommandFailed(
+                f"The command ended with {f'exit code {seen.exit_code}' if seen.status == 'failed' else seen.status}."
+            )
+
+    # -- the log, and parameters
+
+    async def _sql(self, query: str, name: str | None) -> Answer | None:
+        found = await self.desk.call("sql.query", {"sql": query})
+        rows = bound(found["columns"], found["rows"])
+        note = (
+            "There are more rows than the limit allows (limits.sql_rows): narrow the question."
+            if found["truncated"]
+            else ""
+        )
+        if name is not None:
+            self.variables[name] = rows
+            if note:
+                self.screen.note(note)
+            return None
+        data = {
+            "text/html": tables.html(found["columns"], found["rows"], note),
+            "text/plain": tables.text(found["columns"], found["rows"], note),
+        }
+        return Answer(data, rows)
+
+    def _parameters(self, text: str) -> None:
+        from agentos_jupyter.jupyter import parameters
+
+        self.variables.update(parameters.load(text))
+
+
+def bound(columns: list[str], rows: list[list[Any]]) -> Any:
+    """The rows as Python has them: a DataFrame where pandas is installed, else a list of dicts."""
+    try:
+        import pandas  # type: ignore[import-untyped]
+    except ImportError:
+        return [dict(zip(columns, row, strict=True)) for row in rows]
+    return pandas.DataFrame(rows, columns=columns)

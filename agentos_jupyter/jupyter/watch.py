@@ -1,0 +1,231 @@
+"""A dispatch as it is seen in a cell: what the unit, or the log, says becomes steps on the screen."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Mapping
+from typing import Any
+
+from agentos_jupyter.jupyter.display import WIDEST, Note, Screen, Step
+from agentos_jupyter.jupyter.safe import one_line
+from agentos_jupyter.records import JudgedCall, Observation, Reply
+from agentos_jupyter.redact import Redactor
+
+MARKS = {
+    "failed": "exit {code}",
+    "timeout": "timed out",
+    "killed": "killed",
+    "rejected": "rejected",
+    "unknown": "result unknown",
+    "not_run": "not run",
+    "withdrawn": "withdrawn",
+}
+
+
+class Watch:
+    """The unit's observer for one dispatch. `quiet` is a person's own command: its output is shown as it is."""
+
+    def __init__(self, screen: Screen, quiet: bool = False) -> None:
+        self._screen, self._quiet = screen, quiet
+        self._writing: Step | None = None
+        self._calls: dict[str, _Running] = {}
+        self._redactor = Redactor()
+        self.turns = 0
+        self.commands = 0
+
+    # -- the unit's observer
+
+    def began(self, began: Mapping[str, Any]) -> None:
+        self._screen.metadata.update(
+            {
+                "session": began["session"],
+                "dispatch": began["dispatch"],
+                "from": began["first"],
+                "harness": began["harness"],
+            }
+        )
+
+    def delta(self, kind: str, text: str) -> None:
+        if kind == "note":
+            self._screen.add(Note(text))
+        elif kind == "reset":
+            if self._writing is not None:
+                self._writing.rename("the model begins its answer again")
+                self._screen.touch(self._writing)
+        elif kind == "text":
+            self._write(text)
+
+    def replied(self, reply: Reply) -> None:
+        self.reply(reply.text, last=not reply.tool_calls)
+
+    def call(self, judged: JudgedCall) -> None:
+        call = judged.call
+        self.began_call(call.id, call.name, call.arguments if call.arguments is not None else call.raw)
+
+    def output(self, judged: JudgedCall, data: bytes) -> None:
+        running = self._calls.get(judged.call.id)
+        if running is not None and running.feed(data, self._redactor):
+            self._screen.touch(running.step)
+
+    def result(self, judged: JudgedCall, observation: Observation) -> None:
+        self.ended_call(
+            judged.call.id, observation.status, observation.text, observation.exit_code, observation.seconds
+        )
+
+    # -- dispatch.follow
+
+    def followed(self, data: Mapping[str, Any]) -> None:
+        """A live piece, or a fact of the log."""
+        if data["kind"] != "event":
+            self._live(data)
+            return
+        event = data["event"]
+        fact = event["data"]
+        match event["type"]:
+            case "assistant.message":
+                self.reply(fact["text"], last=not fact["calls"])
+            case "tool.call":
+                self.began_call(fact["id"], fact["name"], fact.get("arguments") or fact.get("raw", ""))
+            case "tool.result":
+                self.ended_call(
+                    fact["id"], fact["status"], fact["text"], fact.get("exit_code"), fact.get("seconds", 0.0)
+                )
+            case "compute.attempt":
+                self._screen.note(f"{fact['model']}: {fact['error']}")
+
+    def _live(self, data: Mapping[str, Any]) -> None:
+        if data["kind"] in ("text", "reset"):
+            self.delta(data["kind"], data.get("text", ""))
+
+    # -- the same, in words that the log uses too
+
+    def _write(self, text: str) -> None:
+        if self._writing is None:
+            self._writing = Step("the agent writes")
+        self._writing.append(text)
+        self._screen.touch(self._writing)
+
+    def reply(self, text: str, last: bool) -> None:
+        """A reply is whole: text on the way collapses to its first line; the last one is the answer, shown elsewhere."""
+        self.turns += 1
+        step = self._writing
+        if last:
+            return
+        self._writing = None
+        if not text.strip():
+            return
+        step = step or Step("")
+        first = text.strip().partition("\n")[0].strip()
+        step.rename(one_line(first, WIDEST))
+        step.finish(body=text if step.head != text.strip() else "")
+        self._screen.touch(step)
+
+    def began_call(self, call_id: str, name: str, arguments: Any) -> None:
+        self.commands += 1
+        command = arguments.get("command") if name == "bash" and isinstance(arguments, Mapping) else None
+        step = _Own() if self._quiet else _step_of(name, command if isinstance(command, str) else None, arguments)
+        self._calls[call_id] = _Running(step)
+        if not self._quiet:
+            self._screen.touch(step)
+
+    def ended_call(self, call_id: str, status: str, text: str, code: int | None, seconds: float) -> None:
+        running = self._calls.pop(call_id, None)
+        if running is None:
+            return
+        mark = MARKS.get(status, "").format(code="?" if code is None else code)
+        if status == "failed" and code is None:
+            mark = "failed"
+        took = f"{seconds:.1f} s" if seconds >= 0.05 else ""
+        running.step.finish(" · ".join(part for part in (mark, took) if part), text)
+        self._screen.touch(running.step)
+
+    def end(self, info: Mapping[str, Any]) -> None:
+        """The dispatch is over: the place where the answer was being written becomes its summary."""
+        self._screen.metadata["to"] = info["last"]
+        for call_id in list(self._calls):
+            self.ended_call(call_id, "unknown", "", None, 0.0)
+        if self._quiet:
+            return
+        step = self._writing or Step("")
+        step.rename(summary(info))
+        step.finish()
+        self._screen.touch(step)
+
+
+class _Running:
+    """A call that runs: its step, and the bytes of a line or character that is not whole yet."""
+
+    def __init__(self, step: Step) -> None:
+        self.step = step
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._rest = ""
+
+    def feed(self, data: bytes, redactor: Redactor) -> bool:
+        """Show the whole lines; a secret is recognised in a whole line only. True when there is something new."""
+        text = self._rest + self._decoder.decode(data)
+        whole, newline, self._rest = text.rpartition("\n")
+        if len(self._rest) > 4096:
+            whole, newline, self._rest = whole + newline + self._rest, "", ""
+        if whole or newline:
+            self.step.append(redactor.text(whole + newline))
+        return bool(whole or newline)
+
+
+class _Own(Step):
+    """A person's own command: its output without a line about it, except what the output cannot say."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+
+    def line(self) -> str:
+        return self.mark if self.done and not self.mark.endswith(" s") else ""
+
+    def html(self) -> str:
+        return "".join(self._block(part) for part in (self.text(), self.line()) if part)
+
+
+def _step_of(name: str, command: str | None, arguments: Any) -> Step:
+    if command is not None:
+        return Step(f"$ {one_line(command, WIDEST)}", command)
+    return Step(f"{name} {one_line(str(arguments), WIDEST)}", str(arguments))
+
+
+def summary(info: Mapping[str, Any]) -> str:
+    """One line about a dispatch: how it ended, what it took, which files it changed."""
+    status = {"ok": "", "limit": "stopped at a limit"}.get(info["status"], info["status"])
+    usage = info.get("usage") or {}
+    tokens = usage.get("input", 0) + usage.get("output", 0)
+    usd = usage.get("usd")
+    parts = [
+        status,
+        _count(info["turns"], "turn"),
+        _count(info["calls"], "command"),
+        f"{info['seconds']:.1f} s",
+        f"{tokens} tokens" if tokens else "",
+        f"${usd:.4f}" if usd else "",
+        model_name(info["model"], info["scripted"]) if info.get("model") else "",
+        changes(info.get("changed") or {}),
+    ]
+    return " · ".join(part for part in parts if part)
+
+
+def model_name(name: str, scripted: bool) -> str:
+    """The model as people must see it: a scripted one is never mistaken for a live one."""
+    return f"scripted model ({name.removeprefix('scripted:').rpartition('/')[2]})" if scripted else name
+
+
+def changes(changed: Mapping[str, Any]) -> str:
+    """The changed files in a few words."""
+    names = [f"+{name}" for name in changed.get("created", [])]
+    names += [f"~{name}" for name in changed.get("modified", [])]
+    names += [f"-{name}" for name in changed.get("deleted", [])]
+    more = changed.get("more", 0) + max(0, len(names) - 8)
+    return (
+        f"files: {' '.join(one_line(name, 60) for name in names[:8])}{f' and {more} more' if more else ''}"
+        if names
+        else ""
+    )
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}" if number else ""
