@@ -90,7 +90,7 @@ def test_a_person_runs_the_demo_notebook(lab: str, page: Page) -> None:
     page.get_by_text("AgentOS | Idle").wait_for(timeout=60_000)
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    answer = page.locator(".jp-OutputArea-executeResult", has_text="all 8 tests pass")
+    answer = page.locator(".jp-OutputArea-executeResult", has_text="all 8 tests pass").first
     answer.wait_for(timeout=90_000)
     assert "scripted model" in answer.inner_text()
     page.locator(".jp-OutputArea-output table", has_text="dispatch").last.wait_for(timeout=60_000)
