@@ -9,7 +9,7 @@ from typing import Any
 WIDEST = 60
 """Characters of a cell; what is longer is cut, and `--json` gives it whole."""
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -33,8 +33,8 @@ def _cell(value: Any) -> str:
 
 
 def visible(text: str) -> str:
-    """The text on one line, with each control character shown as an escape."""
-    return _CONTROL.sub(lambda match: {"\n": "⏎", "\t": " "}.get(match[0], f"\\x{ord(match[0]):02x}"), text)
+    """The text on one line, with each control or direction-changing character shown as an escape."""
+    return _CONTROL.sub(lambda match: {"\n": "⏎", "\t": " "}.get(match[0], match[0].encode("unicode_escape").decode()), text)
 
 
 def size(count: int) -> str:
