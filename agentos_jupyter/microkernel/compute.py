@@ -7,33 +7,36 @@ order, and appends the message, its calls and their verdicts in ONE commit. A re
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from agentos_jupyter.errors import InvalidParams, ModelError
+from agentos_jupyter.errors import AgentOSError, InvalidParams, ModelError
 from agentos_jupyter.microkernel import assembly, dispatches
+from agentos_jupyter.microkernel.live import Live
 from agentos_jupyter.microkernel.sessions import Dispatch, Session
 from agentos_jupyter.microkernel.table import Sink
 from agentos_jupyter.models import Attempt, Completion, Delta, Model, Reasoning, Request, Reset, Text, complete
-from agentos_jupyter.records import NewEvent, Reject, Wait
+from agentos_jupyter.records import Event, NewEvent, Reject, Wait
+from agentos_jupyter.redact import Redactor
 
 if TYPE_CHECKING:
     from agentos_jupyter.microkernel.kernel import Microkernel
+
+MAX_DEPTH = 32
+"""Nesting of a call's arguments: they travel in frames and stand in histories, each of which adds levels."""
 
 
 async def reply_to(kernel: Microkernel, session: Session, dispatch: Dispatch, turn: int, sink: Sink) -> dict[str, Any]:
     """The reply of this turn: asked of the model, or read from the log when it was committed before."""
     lease = session.lease
     assert lease is not None
-    if lease.computing is not None:
-        lease.computing.cancel()  # the same turn, asked again by a client that lost its connection
-        with contextlib.suppress(asyncio.CancelledError, Exception):
-            await lease.computing
-    if turn == dispatch.turns:
+    if turn == dispatch.turns + 1:
+        await lease.quiet()  # the same turn, asked again by a client that lost its connection
+    if dispatch.reply is not None and (turn == dispatch.turns or _answered(dispatch, turn)):
         return await _committed(kernel, session, dispatch)
     dispatches.check_turn(dispatch, turn)
     work = asyncio.get_running_loop().create_task(_complete(kernel, session, dispatch, turn, sink))
@@ -48,6 +51,11 @@ async def reply_to(kernel: Microkernel, session: Session, dispatch: Dispatch, tu
             await asyncio.gather(work, return_exceptions=True)
 
 
+def _answered(dispatch: Dispatch, turn: int) -> bool:
+    """Whether the last reply was final: a unit that goes on with the dispatch is given it again."""
+    return turn == dispatch.turns + 1 and dispatch.reply is not None and not dispatch.reply.data["calls"]
+
+
 async def _complete(kernel: Microkernel, session: Session, dispatch: Dispatch, turn: int, sink: Sink) -> dict[str, Any]:
     chain = kernel.models.resolve(dispatch.chosen)
     await assembly.fit(kernel, session, dispatch, chain[0].window)
@@ -55,15 +63,13 @@ async def _complete(kernel: Microkernel, session: Session, dispatch: Dispatch, t
     started = time.perf_counter()
     try:
         completion = await _ask(kernel, session, dispatch, turn, chain, sink, attempts)
-    except ModelError:
+    except (AgentOSError, asyncio.CancelledError):
         await kernel.record(session, attempts)
         raise
-    session.context.learn(session.context.size, completion.usage.input)
     calls, events = await judged(kernel, session, dispatch, turn, completion)
     message = _message(turn, completion, calls, round(time.perf_counter() - started, 4))
-    await kernel.record(
-        session, [*attempts, NewEvent("assistant.message", message, f"model:{completion.model}", dispatch.id), *events]
-    )
+    spoken = NewEvent("assistant.message", message, f"model:{completion.model}", dispatch.id)
+    stored = await kernel.record(session, [*attempts, spoken, *events])
     kernel.hooks.observe(
         "turn.after",
         {
@@ -74,7 +80,7 @@ async def _complete(kernel: Microkernel, session: Session, dispatch: Dispatch, t
             "model": completion.model,
         },
     )
-    return _reply(message, calls)
+    return _reply(dict(stored[len(attempts)].data), calls)
 
 
 async def _ask(
@@ -94,31 +100,51 @@ async def _ask(
     tools = [{"type": "function", "function": tool} for tool in dispatch.tools]
     request = Request(session.context.messages(), json.dumps(tools).encode(), before.output["params"])
 
-    def on_delta(delta: Delta) -> None:
-        data = _delta(delta)
-        if data is not None:
-            sink.send(data)
-            session.tell({"dispatch": dispatch.id, "turn": turn, **data})
+    def tell(kind: str, text: str) -> None:
+        sink.send({"kind": kind, "text": text})
+        session.tell({"dispatch": dispatch.id, "turn": turn, "kind": kind, "text": text})
 
     async def on_attempt(attempt: Attempt) -> None:
         attempts.append(NewEvent("compute.attempt", {"turn": turn, **asdict(attempt)}, "system", dispatch.id))
-        sink.send({"kind": "note", "text": attempt.error})
+        tell("note", kernel.redactor.text(attempt.error))
 
+    voice = _Voice(kernel.redactor, tell)
     lease = session.lease
     assert lease is not None
     lease.limits = lease.limits or kernel.limits(dispatch.limits)
-    return await complete(chain, request, lease.limits, on_delta, on_attempt)
+    completion = await complete(chain, request, lease.limits, voice.hear, on_attempt)
+    voice.end()
+    return completion
 
 
-def _delta(delta: Delta) -> dict[str, Any] | None:
-    match delta:
-        case Text(text=text):
-            return {"kind": "text", "text": text}
-        case Reasoning(text=text):
-            return {"kind": "reasoning", "text": text}
-        case Reset():
-            return {"kind": "reset", "text": ""}
-    return None
+class _Voice:
+    """The deltas of one reply as they may be shown."""
+
+    def __init__(self, redactor: Redactor, tell: Callable[[str, str], None]) -> None:
+        self._tell, self._live, self._kind = tell, Live(redactor.text), "text"
+
+    def hear(self, delta: Delta) -> None:
+        match delta:
+            case Text(text=text):
+                self._speak("text", text)
+            case Reasoning(text=text):
+                self._speak("reasoning", text)
+            case Reset():
+                self._live.clear()
+                self._tell("reset", "")
+
+    def _speak(self, kind: str, text: str) -> None:
+        if kind != self._kind:
+            self.end()
+            self._kind = kind
+        self._say(self._live.take(text))
+
+    def end(self) -> None:
+        self._say(self._live.rest())
+
+    def _say(self, text: str) -> None:
+        if text:
+            self._tell(self._kind, text)
 
 
 async def judged(
@@ -152,7 +178,8 @@ async def _judge(
     """Write the verdict into `call`, and append its event (and, for a rejection, its result)."""
     receipts: list[dict[str, Any]] = []
     if reason is None and call["arguments"] is None:
-        reason = f"The arguments are not a JSON object: {call['raw'][:200]!r}. Write them as one JSON object."
+        shown = kernel.redactor.text(call["raw"])[:200]
+        reason = f"The arguments are not a JSON object of at most {MAX_DEPTH} levels: {shown!r}. Write them as one."
     if reason is None:
         given = {"session": session.id, "dispatch": dispatch.id, "turn": turn, "actor": actor}
         verdict = await kernel.hooks.judge("tool.before", given, {"tool": call["name"], "args": call["arguments"]})
@@ -162,8 +189,11 @@ async def _judge(
                 pass
             case Wait(approval=question):
                 reason = f"A person would have to be asked ({question}), and nobody can be in this version."
+            case None if verdict.output["tool"] != call["name"]:
+                reason = "A skill answered with another tool: a judge may change arguments, never the tool."
             case None:
                 call["arguments"] = verdict.output["args"]
+    reason = reason and kernel.redactor.text(reason)
     call["verdict"], call["reason"] = ("allow", None) if reason is None else ("reject", reason)
     stored = {
         k: v for k, v in call.items() if v is not None and k != "asked" and (k != "raw" or call["arguments"] is None)
@@ -180,12 +210,9 @@ async def begin_tool(
     kernel: Microkernel, session: Session, dispatch: Dispatch, name: str, arguments: dict[str, Any], key: str
 ) -> dict[str, Any]:
     """A call no model made (`!cmd`): judged and recorded like any other, with the person as its actor."""
-    known = session.keys.get(key)
+    known = session.keys.get(f"call {key}")
     if known is not None:
-        event = dispatch.pending.get(known)
-        if event is None:
-            raise InvalidParams(f"{known} has ended already.")
-        return _call(event.data)
+        return _repeated(kernel, known, arguments)
     call = {"id": f"call-{session.calls + 1}", "name": name, "arguments": arguments, "raw": "", "key": key}
     events: list[NewEvent] = []
     await _judge(kernel, session, dispatch, dispatch.turns, call, events, "person", None)
@@ -193,12 +220,38 @@ async def begin_tool(
     return _call(call)
 
 
+def _repeated(kernel: Microkernel, known: Event, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The call as it was judged. What was stored without its secret is run as it was asked for, if nobody changed it."""
+    call = _call(known.data)
+    if not known.data.get("redacted"):
+        return call
+    if kernel.redactor.data(arguments) != call["arguments"]:
+        raise InvalidParams(f"{call['id']} was changed by a skill and its arguments are not stored: ask again.")
+    return {**call, "arguments": arguments}
+
+
 def _object(raw: str) -> dict[str, Any] | None:
+    """The JSON object in `raw`; None for anything else, and for one too deep to travel."""
     try:
-        value = json.loads(raw or "{}")
+        value = json.loads(raw or "{}", parse_constant=_finite, parse_float=_finite)
     except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) else None
+    return value if isinstance(value, dict) and _fits(value, MAX_DEPTH) else None
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is not JSON")
+    return number
+
+
+def _fits(value: Any, levels: int) -> bool:
+    """Whether a value nests at most so deep."""
+    if not isinstance(value, dict | list):
+        return True
+    inner = value.values() if isinstance(value, dict) else value
+    return levels > 0 and all(_fits(each, levels - 1) for each in inner)
 
 
 def _message(turn: int, completion: Completion, calls: list[dict[str, Any]], seconds: float) -> dict[str, Any]:

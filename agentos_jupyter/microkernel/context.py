@@ -104,10 +104,12 @@ class Context:
         if event.type not in _ENCODERS:
             return
         self._messages[event.version] = event
+        if event.type == "assistant.message":
+            self._learn(self._bytes, (event.data.get("usage") or {}).get("input") or 0)
         if event.type in self._rule.types:
             self._insert(self._entry(event, self._rule.cut.get(event.type)))
 
-    def learn(self, sent: int, tokens: int) -> None:
+    def _learn(self, sent: int, tokens: int) -> None:
         """Correct the estimate: a request of `sent` bytes was counted as `tokens` by the provider."""
         if tokens > 100:
             self._bytes_per_token = min(8.0, max(1.0, sent / tokens))

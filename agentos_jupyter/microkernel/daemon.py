@@ -30,6 +30,11 @@ from agentos_jupyter.rpc.wire import error_to_wire, pack
 
 log = logging.getLogger("agentos_jupyter.daemon")
 LOG_BYTES = 2 * 1024 * 1024
+LEAST_IDLE = 1.0
+"""Seconds within which the client that started the daemon has certainly connected."""
+
+LOOK_SECONDS = 5.0
+"""How often the daemon looks whether it is still needed, and whether its state folder is still there."""
 
 
 async def serve(workspace: Path, ready: int) -> None:
@@ -52,7 +57,9 @@ def _warm(kernel: Microkernel) -> None:
 
 
 async def _until_stopped(kernel: Microkernel, server: Server) -> None:
-    idle_stop = kernel.limits().daemon_idle
+    idle_stop = max(kernel.limits().daemon_idle, LEAST_IDLE)
+    lock = paths.state_dir(kernel.workspace) / "lock"
+    ours = lock.stat().st_ino
     while not kernel.stopping.is_set():
         if server.clients or kernel.busy:
             wait = idle_stop
@@ -61,7 +68,10 @@ async def _until_stopped(kernel: Microkernel, server: Server) -> None:
             if wait <= 0:
                 return
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(kernel.stopping.wait(), min(wait, 5.0))
+            await asyncio.wait_for(kernel.stopping.wait(), min(wait, LOOK_SECONDS))
+        if not lock.exists() or lock.stat().st_ino != ours:
+            log.warning("the state folder was removed or replaced: stopping, so that nobody writes into nothing")
+            return
 
 
 def _say(descriptor: int, message: dict[str, Any]) -> None:

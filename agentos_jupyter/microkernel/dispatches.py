@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Sequence
@@ -30,24 +31,38 @@ if TYPE_CHECKING:
 async def begin(kernel: Microkernel, caller: Caller, session: Session, params: Begin) -> Dispatch:
     """Start a dispatch, or begin an unfinished one again with a new epoch. Raises `SessionBusy`."""
     async with session.writing:
-        known = session.keys.get(params.key)
+        known = session.keys.get("begin " + params.key)
         if known is not None:
-            again = session.dispatches[known]
-            if session.running is again and session.lease is not None:
-                session.lease.hold(caller)
-            return again
-        events = _settle(session, params.dispatch)
+            return await _begun(kernel, caller, session, session.dispatches[known.dispatch or ""])
+        events = await _settle(session, params.dispatch)
         dispatch_id = params.dispatch or ids.dispatch_id(session.id, len(session.dispatches) + 1)
         started = await _started(kernel, session, params, dispatch_id)
         events += [NewEvent("dispatch.started", started, "person", dispatch_id)]
         if params.kind == "prompt" and params.dispatch is None:
             events += [NewEvent("user.message", {"text": started["prompt"], "from": "prompt"}, "person", dispatch_id)]
         session.lease = Lease(caller)
-        await kernel.record(session, events)
-        assert session.current is not None
-        if params.kind == "prompt":
-            await _assemble(kernel, session, session.current)
-        return session.current
+        try:
+            await kernel.record(session, events)
+            return await _ready(kernel, session)
+        except asyncio.CancelledError:
+            kernel.keep(session)  # its client may not have the handle: it asks again, or the dispatch is lost
+            raise
+
+
+async def _begun(kernel: Microkernel, caller: Caller, session: Session, dispatch: Dispatch) -> Dispatch:
+    """The dispatch that a repeated begin made; its first answer may have been lost before the context was planned."""
+    if session.running is not dispatch:
+        return dispatch
+    session.lease = session.lease or Lease(caller)
+    session.lease.hold(caller)
+    return await _ready(kernel, session)
+
+
+async def _ready(kernel: Microkernel, session: Session) -> Dispatch:
+    assert session.current is not None
+    if session.current.kind == "prompt":
+        await _assemble(kernel, session, session.current)
+    return session.current
 
 
 async def _assemble(kernel: Microkernel, session: Session, dispatch: Dispatch) -> None:
@@ -61,7 +76,7 @@ async def _assemble(kernel: Microkernel, session: Session, dispatch: Dispatch) -
         raise
 
 
-def _settle(session: Session, continued: str | None) -> list[NewEvent]:
+async def _settle(session: Session, continued: str | None) -> list[NewEvent]:
     """What must be written of the previous dispatch first; raises `SessionBusy` when somebody still holds it."""
     running = session.running
     if continued is not None:
@@ -88,6 +103,8 @@ def _settle(session: Session, continued: str | None) -> list[NewEvent]:
             session=session.id,
             dispatch=running.id,
         )
+    if session.lease is not None:
+        await session.lease.quiet()
     events = unfinished(running)
     if continued is None:
         events.append(_ended(running, "lost"))
@@ -183,6 +200,8 @@ def _ended(dispatch: Dispatch, status: str, **more: Any) -> NewEvent:
 
 async def end(kernel: Microkernel, session: Session, dispatch: Dispatch, params: End) -> None:
     """Write the end, with results for the calls that never ran; release the lease."""
+    if session.lease is not None:
+        await session.lease.quiet()
     events = unfinished(dispatch, started_running=False)
     more = {
         "changed": params.changed.model_dump() if params.changed else None,
@@ -211,11 +230,13 @@ def _release(session: Session) -> None:
         lease.expiry.cancel()
 
 
-async def lose(kernel: Microkernel, session: Session, dispatch: Dispatch) -> None:
+async def lose(kernel: Microkernel, session: Session, lease: Lease) -> None:
     """End a dispatch whose unit is gone; does nothing when somebody took it back meanwhile."""
     async with session.writing:
-        if session.running is not dispatch or (session.lease is not None and session.lease.holder is not None):
+        dispatch = session.running
+        if dispatch is None or session.lease is not lease or lease.holder is not None:
             return
+        await lease.quiet()
         _release(session)
         await kernel.record(session, [*unfinished(dispatch), _ended(dispatch, "lost")])
         _observe_end(kernel, session, dispatch)
@@ -229,10 +250,12 @@ async def interrupt(kernel: Microkernel, session: Session, by: Caller) -> Dispat
     holder = session.lease.holder
     if holder is None:
         async with session.writing:
-            if session.running is dispatch:
+            if session.running is dispatch and session.lease is not None:
+                await session.lease.quiet()
                 _release(session)
                 stop = NewEvent("session.interrupted", {"by": by.name or by.identity}, "person", dispatch.id)
                 await kernel.record(session, [*unfinished(dispatch), stop, _ended(dispatch, "interrupted")])
+                _observe_end(kernel, session, dispatch)
         return dispatch
     if session.lease.computing is not None and holder is not by:
         session.lease.computing.cancel()
@@ -254,7 +277,7 @@ def check_turn(dispatch: Dispatch, turn: int) -> None:
             f"The dispatch used its {limit} turns (limits.turns): say `go on` for as many again, or raise it in agentos.yaml."
         )
     wall = dispatch.limits["wall"]
-    if (datetime.now(UTC) - dispatch.started).total_seconds() > wall:
+    if (datetime.now(UTC) - dispatch.begun).total_seconds() > wall:
         raise BudgetExceeded(
             f"The dispatch used its {wall:g} seconds (limits.wall): say `go on` for as many again, or raise it in agentos.yaml."
         )

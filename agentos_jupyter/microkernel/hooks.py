@@ -134,9 +134,13 @@ class Hooks:
             except (AgentOSError, TimeoutError) as error:
                 receipts.append(_receipt(handler, started, "failed", str(error) or "no answer in time"))
                 continue
-            if isinstance(answer, dict) and answer != output:
-                output = answer
-                receipts.append(_receipt(handler, started, "rewrite"))
+            if answer is None or answer == output:
+                continue
+            if not isinstance(answer, dict) or not _alike(answer, output):
+                receipts.append(_receipt(handler, started, "failed", "the answer is not the output it was given"))
+                continue
+            output = answer
+            receipts.append(_receipt(handler, started, "rewrite"))
         return output, receipts
 
     async def assemble(self, engine: str, given: Data) -> Any:
@@ -200,13 +204,17 @@ async def _ask(judge: Handler, given: Data, judged: Judged) -> None:
             _stop(judge, started, judged, Wait(str(rest.get("question") or f"{judge.skill} asks")), "ask")
         case None | {"verdict": "allow"}:
             judged.receipts.append(_receipt(judge, started, "allow"))
-        case dict() if "verdict" not in answer:
+        case dict() if "verdict" not in answer and _alike(answer, judged.output):
             judged.receipts.append(_receipt(judge, started, "rewrite" if answer != judged.output else "allow"))
             judged.output = answer
         case _:
-            _stop(
-                judge, started, judged, Reject(f"{judge.skill} answered {judge.hook} with no known verdict"), "failed"
-            )
+            said = f"{judge.skill} answered {judge.hook} with neither a verdict nor the output it was given"
+            _stop(judge, started, judged, Reject(said), "failed")
+
+
+def _alike(answer: Data, output: Data) -> bool:
+    """Whether an answer is a rewrite of the output: the same names, and the same kinds of values."""
+    return answer.keys() == output.keys() and all(type(answer[name]) is type(output[name]) for name in output)
 
 
 def _stop(judge: Handler, started: float, judged: Judged, verdict: Reject | Wait, word: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import select
@@ -10,10 +11,10 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from agentos_jupyter import config, paths
-from agentos_jupyter.errors import LogUnwritable, SessionNotFound
+from agentos_jupyter.errors import ConfigError, LogUnwritable, SessionNotFound, WorkspaceUntrusted
 from agentos_jupyter.limits import Limits
 from agentos_jupyter.log import Log
 from agentos_jupyter.microkernel import dispatches, ids, skills
@@ -27,8 +28,15 @@ from agentos_jupyter.records import Event, NewEvent
 from agentos_jupyter.redact import Redactor
 
 log = logging.getLogger(__name__)
+REPEATED = 60.0
+"""Seconds in which a client may repeat a call whose answer was lost with the daemon before."""
+
 IDLE_SESSIONS = 64
 """Sessions kept in memory after their last use; others are folded from the log again."""
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
 
 
 class Microkernel:
@@ -53,14 +61,15 @@ class Microkernel:
         self.stopping = asyncio.Event()
         self._sessions: OrderedDict[str, Session] = OrderedDict()
         self._loading: dict[str, asyncio.Lock] = {}
+        self._created: dict[str, str] = {}
+        self._watched: set[int] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._services_ready: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Microkernel:
         self.log = await Log.open(paths.state_dir(self.workspace))
         self.log.subscribe(self._committed)
-        self._services_ready = asyncio.create_task(self._start_services())
-        self._services_ready.add_done_callback(lambda task: task.cancelled() or task.exception())
+        self._start_services_soon()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -68,20 +77,28 @@ class Microkernel:
             if task is not None:
                 task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for watched in tuple(self._watched):
+            self._forget(watched)
         await self.hooks.aclose()
         await self.services.aclose()
         for models in (*self._outdated, self.models):
             await models.aclose()
         await self.log.aclose()
 
+    def _start_services_soon(self) -> None:
+        self._services_ready = asyncio.create_task(self._start_services())
+        self._services_ready.add_done_callback(lambda task: task.cancelled() or task.exception())
+
     async def _start_services(self) -> None:
         for skill in self.skills.values():
-            if skill.service is not None:
+            if skill.service is not None and not self.services.running(skill.name):
                 await self.services.start(skill)
 
     async def services_ready(self) -> None:
-        """Wait until the shipped services have registered; raises what kept one from it."""
+        """Wait until the services have registered; raises what kept one from it, and tries again when asked again."""
         assert self._services_ready is not None
+        if self._services_ready.done() and self._services_ready.exception() is not None:
+            self._start_services_soon()
         await asyncio.shield(self._services_ready)
 
     # -- the table
@@ -94,10 +111,15 @@ class Microkernel:
         return result.model_dump(mode="json") if not isinstance(result, dict) else result
 
     def greet(self, environ: Mapping[str, str]) -> None:
-        """Learn what a client's environment offers (keys, model, trust); a later offer wins over an earlier one."""
+        """Learn what a client's environment offers (keys, model, trust); a later offer wins over an earlier one.
+
+        An `agentos.yaml` that cannot be read keeps nobody from connecting: the next dispatch says what is wrong with it.
+        """
         if any(self.environ.get(name) != value for name, value in environ.items()):
             self.environ.update(environ)
-            self.refresh()
+            self.redactor = Redactor(exact=self.models.secrets)
+            with contextlib.suppress(ConfigError, WorkspaceUntrusted):
+                self.refresh()
 
     def refresh(self) -> None:
         """Read `agentos.yaml` again; running dispatches keep the limits they began with. Raises `ConfigError`."""
@@ -142,17 +164,13 @@ class Microkernel:
         return named
 
     async def _newest_named(self, name: str) -> str | None:
-        for session in reversed(self._sessions.values()):
-            if session.name == name:
-                return session.id
-        quoted = name.replace("'", "''")
-        limits = self.limits()
-        found = await self.log.query(
-            f"select session from sessions where name = '{quoted}' order by created desc limit 1",
-            max_rows=1,
-            max_bytes=10_000,
-            seconds=limits.sql_seconds,
+        return await self._first(
+            f"select session from sessions where name = {_quoted(name)} order by session desc limit 1"
         )
+
+    async def _first(self, sql: str) -> str | None:
+        """The first value of a query's answer."""
+        found = await self.log.query(sql, max_rows=1, max_bytes=10_000, seconds=self.limits().sql_seconds)
         return str(found.rows[0][0]) if found.rows else None
 
     async def _load(self, session_id: str) -> Session:
@@ -165,7 +183,7 @@ class Microkernel:
                 session.apply(event)
             if session.running is not None:
                 session.lease = Lease(None)
-                self._expire_later(session)
+                self.keep(session)
             self._keep(session)
         self._loading.pop(session_id, None)
         return session
@@ -181,11 +199,33 @@ class Microkernel:
             if not old.writing.locked():
                 del self._sessions[old.id]
 
-    async def create_session(self, data: dict[str, Any]) -> Session:
-        session = Session(ids.new_session_id())
-        self._keep(session)
-        await self.log.append(session.stream, "new", [NewEvent("session.created", data, "person")])
+    async def create_session(self, key: str, data: dict[str, Any]) -> Session:
+        """A new session, or the one that this key made."""
+        lock = self._loading.setdefault(f"key {key}", asyncio.Lock())
+        async with lock:
+            made = self._created.get(key) or await self._created_before(key)
+            if made is not None:
+                return await self.session(made)
+            session = Session(ids.new_session_id())
+            self._keep(session)
+            try:
+                clean = self.redactor.data({**data, "key": key})
+                await self._append(session, "new", [NewEvent("session.created", clean, "person")])
+            except BaseException:
+                if not session.version:
+                    del self._sessions[session.id]
+                raise
+            self._created[key] = session.id
+        self._loading.pop(f"key {key}", None)
         return session
+
+    async def _created_before(self, key: str) -> str | None:
+        """The session that this key made before this process began: a client repeats a call for less than a minute."""
+        if time.time() - self.started > REPEATED or not self.log.position:
+            return None
+        return await self._first(
+            f"select substr(stream, 9) from events where type = 'session.created' and data->>'$.key' = {_quoted(key)}"
+        )
 
     def live(self) -> list[Session]:
         """Sessions in memory."""
@@ -203,10 +243,20 @@ class Microkernel:
         clean = [
             NewEvent(event.type, self.redactor.data(dict(event.data)), event.actor, event.dispatch) for event in events
         ]
+        return await self._append(session, "any", clean)
+
+    async def _append(self, session: Session, expected: Literal["new", "any"], events: list[NewEvent]) -> list[Event]:
+        """Append and wait until the events are folded in. Nothing can take an append back, so a cancelled caller waits too:
+        what is done after it must see it."""
+        appending = asyncio.ensure_future(self.log.append(session.stream, expected, events))
         try:
-            return await self.log.append(session.stream, "any", clean)
+            return await asyncio.shield(appending)
         except LogUnwritable:
             self.stopping.set()  # a log that failed once takes no more writes; the next client starts afresh
+            raise
+        except asyncio.CancelledError:
+            await asyncio.wait([appending])
+            appending.cancelled() or appending.exception()
             raise
 
     def _committed(self, events: list[Event]) -> None:
@@ -222,34 +272,38 @@ class Microkernel:
         """A client's channel closed: keep its dispatches for a while, or, when its process ended, no longer."""
         for session in self.live():
             if session.lease is not None and session.lease.holder is caller:
-                self._expire_later(session)
+                self.keep(session)
                 if process is not None:
                     self._watch(session, process)
         if process is not None:
             os.close(process)
 
-    def _expire_later(self, session: Session) -> None:
-        dispatch, lease = session.running, session.lease
+    def keep(self, session: Session) -> None:
+        """Nobody holds the session's dispatch: keep it for a while, then it is lost."""
+        lease = session.lease
         assert lease is not None
-        if dispatch is not None:
-            lease.expire_in(self.limits().lease, lambda: self.spawn(dispatches.lose(self, session, dispatch)))
+        lease.expire_in(self.limits().lease, lambda: self.spawn(dispatches.lose(self, session, lease)))
 
     def _watch(self, session: Session, process: int) -> None:
         """Lose the session's dispatch as soon as the process behind this pidfd has ended."""
-        dispatch, loop = session.running, asyncio.get_running_loop()
-        if dispatch is None:
-            return
+        lease, loop = session.lease, asyncio.get_running_loop()
+        assert lease is not None
         if select.select([process], [], [], 0)[0]:
-            self.spawn(dispatches.lose(self, session, dispatch))
+            self.spawn(dispatches.lose(self, session, lease))
             return
         watched = os.dup(process)
 
         def ended() -> None:
-            loop.remove_reader(watched)
-            os.close(watched)
-            self.spawn(dispatches.lose(self, session, dispatch))
+            self._forget(watched)
+            self.spawn(dispatches.lose(self, session, lease))
 
+        self._watched.add(watched)
         loop.add_reader(watched, ended)
+
+    def _forget(self, watched: int) -> None:
+        asyncio.get_running_loop().remove_reader(watched)
+        self._watched.discard(watched)
+        os.close(watched)
 
     def spawn(self, work: Any) -> None:
         """Run something beside the calls; it ends with the microkernel at the latest."""

@@ -32,6 +32,8 @@ from agentos_jupyter.microkernel.skills import Skill
 from agentos_jupyter.rpc.peer import Peer, Stream
 
 log = logging.getLogger(__name__)
+LOG_BYTES = 1024 * 1024
+"""What is kept of a service's output, from each of its starts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,14 @@ class Service:
         self._process: asyncio.subprocess.Process | None = None
         self._peer: Peer | None = None
         self._registered: asyncio.Future[dict[str, Registration]] | None = None
+        self._refusal = ""
+        self._draining: asyncio.Task[None] | None = None
         self._starting = asyncio.Lock()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs and has registered."""
+        return self._peer is not None and not self._peer.closed.done() and bool(self.hooks)
 
     async def ready(self) -> Peer:
         """The channel to a registered service. Raises `HookFailed` naming the skill and its log."""
@@ -69,15 +78,15 @@ class Service:
         ours, theirs = socket.socketpair()
         self._registered = asyncio.get_running_loop().create_future()
         sdk = Path(__file__).parent.parent / "sdk" / "aos_sdk.py"
-        with theirs, self._log_file.open("ab") as errors:
+        with theirs:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-I",
                 os.fspath(sdk),
                 os.fspath(self.skill.service),
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=errors,
-                stderr=errors,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
                 cwd=self.skill.folder,
                 env={
                     "AOS_CHANNEL": str(theirs.fileno()),
@@ -87,24 +96,39 @@ class Service:
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
             )
+        assert self._process.stdout is not None
+        self._draining = asyncio.create_task(self._drain(self._process.stdout))
         ours.setblocking(False)
         self._peer = await Peer.on(ours, self._answer)
         try:
             async with asyncio.timeout(self._deadline):
                 await asyncio.wait({self._registered, self._peer.closed}, return_when=asyncio.FIRST_COMPLETED)
         except TimeoutError:
-            await self._end()
+            pass
         if not self._registered.done():
+            late = not self._peer.closed.done() if self._peer is not None else True
             await self._end()
-            raise HookFailed(
-                f"The service of skill {self.skill.name} did not register within {self._deadline:g} s: see {self._log_file}."
-            )
+            why = f"did not register within {self._deadline:g} s" if late else "ended before it had registered"
+            raise HookFailed(f"The service of skill {self.skill.name} {why}{self._refusal}: see {self._log_file}.")
         self.hooks = self._registered.result()
+
+    async def _drain(self, output: asyncio.StreamReader) -> None:
+        """Keep the beginning of what the service prints; a flood is read and dropped."""
+        size = self._log_file.stat().st_size if self._log_file.exists() else 0
+        with self._log_file.open("ab" if size < LOG_BYTES else "wb", buffering=0) as file:
+            left = LOG_BYTES
+            while data := await output.read(65536):
+                file.write(data[:left])
+                left = max(0, left - len(data))
 
     async def _answer(self, method: str, params: dict[str, Any], stream: Stream) -> Any:
         if method != "register":
             raise UnknownSyscall(f"a service may call: register (not {method})")
-        registration = _registration(params)
+        try:
+            registration = _registration(params)
+        except InvalidParams as error:
+            self._refusal = f" ({error.message.rstrip('.')})"
+            raise
         if self._registered is not None and not self._registered.done():
             self._registered.set_result(registration)
         return {"skill": self.skill.name}
@@ -122,17 +146,19 @@ class Service:
     async def _end(self) -> None:
         peer, self._peer = self._peer, None
         process, self._process = self._process, None
+        draining, self._draining = self._draining, None
         if peer is not None:
             await peer.aclose()
-        if process is None or process.returncode is not None:
-            return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(1.0):
-                await process.wait()  # a closed channel is the request to end
-                return
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
+        if process is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await process.wait()  # a closed channel is the request to end
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # with whatever it started
+            await process.wait()
+        if draining is not None:
+            draining.cancel()
+            await asyncio.gather(draining, return_exceptions=True)
 
     async def aclose(self) -> None:
         async with self._starting:
@@ -150,7 +176,10 @@ def _registration(params: dict[str, Any]) -> dict[str, Registration]:
         options = options if isinstance(options, dict) else {}
         when = options.get("when")
         tools = when.get("tools", []) if isinstance(when, dict) else []
-        found[name] = Registration(int(options.get("priority", 100)), frozenset(map(str, tools)))
+        priority = options.get("priority", 100)
+        if not isinstance(priority, int) or not isinstance(tools, list):
+            raise InvalidParams(f"register: priority of {name} is a whole number, when.tools a list of names.")
+        found[name] = Registration(priority, frozenset(map(str, tools)))
     return found
 
 
@@ -166,9 +195,13 @@ class Services:
         """Start a skill's service and put its hooks in force."""
         if skill.service is None:
             raise SkillNotFound(f"The skill {skill.name} has no service.")
+        before = self._services.pop(skill.name, None)
+        if before is not None:
+            await before.aclose()
         service = Service(skill, self._folder / f"service-{skill.name}.log", self._register_seconds)
         self._services[skill.name] = service
         await service.ready()
+        self._hooks.unregister(skill.name)
         for hook, registration in service.hooks.items():
             self._hooks.register(
                 Handler(
@@ -183,7 +216,8 @@ class Services:
             )
 
     def running(self, name: str) -> bool:
-        return name in self._services
+        service = self._services.get(name)
+        return service is not None and service.alive
 
     async def aclose(self) -> None:
         await asyncio.gather(*(service.aclose() for service in self._services.values()))

@@ -32,7 +32,7 @@ class Caller:
 
 @dataclass(slots=True)
 class Dispatch:
-    """One dispatch, folded from its events."""
+    """One dispatch, folded from its events; `started` is its first begin, `begun` its last."""
 
     id: str
     session: str
@@ -40,6 +40,7 @@ class Dispatch:
     started: datetime
     prompt: str
     first: int
+    begun: datetime
     epoch: int = 1
     last: int = 0
     status: str = "running"
@@ -78,7 +79,7 @@ class Dispatch:
                     data.get("model"),
                     data.get("harness", ""),
                 )
-                self.status = "running"
+                self.status, self.begun, self.error = "running", event.time, None
             case "assistant.message":
                 self.turns, self.reply, self.answer = data["turn"], event, data["text"]
                 self.model, self.scripted = data["model"], data["scripted"]
@@ -143,6 +144,13 @@ class Lease:
         self.computing: asyncio.Task[Any] | None = None
         self.limits: Limits | None = None  # of the dispatch, read from its event once
 
+    async def quiet(self) -> None:
+        """Cut the model call that is under way, and return when it writes nothing more."""
+        computing = self.computing
+        if computing is not None:
+            computing.cancel()
+            await asyncio.wait([computing])
+
     def hold(self, caller: Caller) -> None:
         """A call with the current epoch takes the lease (back)."""
         self.holder = caller
@@ -174,7 +182,7 @@ class Session:
         self.turns = 0
         self.calls = 0
         self.dispatches: dict[str, Dispatch] = {}
-        self.keys: dict[str, Any] = {}
+        self.keys: dict[str, Event] = {}
         self.current: Dispatch | None = None
         self.lease: Lease | None = None
         self.writing = asyncio.Lock()
@@ -196,19 +204,26 @@ class Session:
                 )
             case "session.updated":
                 self.name, self.model = data.get("name", self.name), data.get("model", self.model)
-            case "dispatch.started" if event.dispatch not in self.dispatches:
+            case "dispatch.started":
                 assert event.dispatch is not None
-                self.current = Dispatch(
-                    event.dispatch, self.id, data["kind"], event.time, data.get("prompt", ""), event.version
-                )
-                self.dispatches[event.dispatch] = self.current
-                self.keys[data["key"]] = event.dispatch
+                self.keys["begin " + data["key"]] = event
+                if event.dispatch not in self.dispatches:
+                    self.current = Dispatch(
+                        event.dispatch,
+                        self.id,
+                        data["kind"],
+                        event.time,
+                        data.get("prompt", ""),
+                        event.version,
+                        event.time,
+                    )
+                    self.dispatches[event.dispatch] = self.current
             case "assistant.message":
                 self.turns += 1
             case "tool.call":
                 self.calls += 1
                 if "key" in data:
-                    self.keys[data["key"]] = data["id"]
+                    self.keys["call " + data["key"]] = event
         dispatch = self.dispatches.get(event.dispatch or "")
         if dispatch is not None:
             dispatch.apply(event)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from pydantic import Field
@@ -41,7 +43,31 @@ class EventInfo(Shape):
 
 
 class Events(Shape):
+    """A page of events: at most `limit`, and no more than a frame carries; an empty page is the end."""
+
     events: list[EventInfo]
+
+
+PAGE = 2 * 1024 * 1024
+"""Bytes of events told at once: with one more event, and escaped, they fit in a frame."""
+
+
+def pages(events: Sequence[Event]) -> Iterator[list[Event]]:
+    """The events in runs that a frame carries."""
+    page: list[Event] = []
+    size = 0
+    for event in events:
+        page.append(event)
+        size += len(json.dumps(event.data)) + 500
+        if size >= PAGE:
+            yield page
+            page, size = [], 0
+    if page:
+        yield page
+
+
+def first_page(events: Sequence[Event]) -> Events:
+    return Events(events=[EventInfo.of(each) for each in next(pages(events), [])])
 
 
 class ClientInfo(Shape):

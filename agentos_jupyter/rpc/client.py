@@ -50,7 +50,7 @@ class EventInfo(TypedDict):
 
 
 class Events(TypedDict):
-    """A record."""
+    """A page of events: at most `limit`, and no more than a frame carries; an empty page is the end."""
 
     events: list[EventInfo]
 
@@ -435,7 +435,7 @@ class Dispatch:
         return await self._call("dispatch.get", _given(dispatch=dispatch))  # type: ignore[no-any-return]
 
     async def list(self, *, session: str | None = None, limit: int | None = None) -> Dispatches:
-        """The newest dispatches first."""
+        """The newest dispatches first; a long prompt or answer is shortened (`dispatch.get` has the whole)."""
         return await self._call("dispatch.list", _given(session=session, limit=limit))  # type: ignore[no-any-return]
 
     async def follow(self, *, dispatch: str, on_stream: OnStream | None = None) -> DispatchInfo:
@@ -629,7 +629,7 @@ class SyncDispatch:
         return self._call("dispatch.get", _given(dispatch=dispatch))  # type: ignore[no-any-return]
 
     def list(self, *, session: str | None = None, limit: int | None = None) -> Dispatches:
-        """The newest dispatches first."""
+        """The newest dispatches first; a long prompt or answer is shortened (`dispatch.get` has the whole)."""
         return self._call("dispatch.list", _given(session=session, limit=limit))  # type: ignore[no-any-return]
 
 

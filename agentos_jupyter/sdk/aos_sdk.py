@@ -26,6 +26,7 @@ import os
 import socket
 import sys
 import traceback
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -77,7 +78,8 @@ def _serve(service: dict[str, Any], channel: socket.socket) -> None:
     hooks = {name: _Hook(entry) for name, entry in service.get("hooks", {}).items()}
 
     def send(message: dict[str, Any]) -> None:
-        channel.sendall(json.dumps({"jsonrpc": "2.0", **message}, ensure_ascii=False).encode() + b"\n")
+        text = json.dumps({"jsonrpc": "2.0", **message}, ensure_ascii=False, allow_nan=False)
+        channel.sendall(text.encode("utf-8", "replace") + b"\n")
 
     send({"id": 1, "method": "register", "params": {"hooks": {name: hook.options for name, hook in hooks.items()}}})
     for line in channel.makefile("rb"):
@@ -88,17 +90,13 @@ def _serve(service: dict[str, Any], channel: socket.socket) -> None:
             continue
         params = message["params"]
         try:
-            answer = {"result": hooks[params["hook"]](params["input"], params["output"])}
+            send({"id": message["id"], "result": hooks[params["hook"]](params["input"], params["output"])})
+        except OSError:
+            return  # nobody listens any more
         except Exception as error:
             traceback.print_exc()
-            answer = {
-                "error": {
-                    "code": -32000,
-                    "message": f"{type(error).__name__}: {error}",
-                    "data": {"code": "hook.failed"},
-                }
-            }
-        send({"id": message["id"], **answer})
+            told = f"{type(error).__name__}: {error}"
+            send({"id": message["id"], "error": {"code": -32000, "message": told, "data": {"code": "hook.failed"}}})
 
 
 def _run(path: str) -> None:
@@ -108,7 +106,10 @@ def _run(path: str) -> None:
     sys.modules["aos_sdk"] = sys.modules["__main__"]
     with open(path, encoding="utf-8") as file:
         code = compile(file.read(), path, "exec")
-    exec(code, {"__name__": "aos_service", "__file__": path})
+    module = types.ModuleType("aos_service")
+    module.__file__ = path
+    sys.modules[module.__name__] = module  # dataclasses, pickle and inspect look a class's module up by name
+    exec(code, vars(module))
     if len(_services) != 1:
         sys.exit(f"{path} must decorate exactly one function with @define_service; it has {len(_services)}.")
     channel = socket.socket(fileno=int(os.environ.pop("AOS_CHANNEL")))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Coroutine, Mapping
+from typing import Any, Protocol, TypeVar
 
 from agentos_jupyter.errors import AgentOSError, nearest
 from agentos_jupyter.records import Allow, Call, JudgedCall, Observation, Reject, Reply, Usage, Wait
 from agentos_jupyter.rpc.client import CallInfo, ReplyInfo
 from agentos_jupyter.unit.tools import BadArguments, Stopped, Tool
+
+T = TypeVar("T")
 
 
 class Observer(Protocol):
@@ -38,6 +40,18 @@ class Caller(Protocol):
     """The calls a turn makes: `rpc.link.Link`, or the in-process twin."""
 
     async def call(self, method: str, params: dict[str, Any] | None = None, on_stream: Any = None) -> Any: ...
+
+
+async def carried_through(work: Coroutine[Any, Any, T]) -> T:
+    """The result of work that a cancellation must not tear: it is done first, then the cancellation goes on."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()
+        raise
 
 
 class Turn:
@@ -81,13 +95,13 @@ class Turn:
         except BadArguments as error:
             return Observation("failed", error.message)
         except Stopped as stopped:
-            await asyncio.shield(self._commit(judged, stopped.observation))
-            raise
+            await carried_through(self._commit(judged, stopped.observation))
+            raise asyncio.CancelledError from None
 
     async def observe(self, judged: JudgedCall, observation: Observation | None) -> None:
         """Commit the observation and show it as it was stored."""
         if observation is not None:
-            await self._commit(judged, observation)
+            await carried_through(self._commit(judged, observation))
 
     async def _commit(self, judged: JudgedCall, observation: Observation) -> None:
         params = {**self._handle, "id": judged.call.id, "observation": _observation(observation)}

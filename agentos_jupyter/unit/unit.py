@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from agentos_jupyter.errors import AgentOSError, BudgetExceeded, LeaseExpired, SandboxUnavailable
+from agentos_jupyter.errors import AgentOSError, BudgetExceeded, InternalError, LeaseExpired, SandboxUnavailable
 from agentos_jupyter.records import JudgedCall, Observation, Reply
 from agentos_jupyter.sandbox import Changes, Limits, Listing, Sandbox, Tier, diff, listing, probe
 from agentos_jupyter.unit.loop import react
 from agentos_jupyter.unit.tools import BASH, Bash, Putter, Tool, put
-from agentos_jupyter.unit.turn import Observer, Turn, judged_call
+from agentos_jupyter.unit.turn import Observer, Turn, carried_through, judged_call
 
 PUT_ABOVE = 256 * 1024
 """Bytes of a prompt above which it is put as content first."""
+
+
+BEGIN_SECONDS = 5.0
+"""How long an interrupt waits to learn whether the dispatch had begun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +64,7 @@ class Unit:
         """The person's own command in the agent's sandbox: recorded like a call, without a model."""
         on = on or self._on
         began = await self._begin({"session": session, "prompt": command, "kind": "person"}, client, [])
-        on.began(began)
-        return await self._run(began, on, self._person(began, command, on))
+        return await self._run(began, on, lambda: self._person(began, command, on))
 
     async def aclose(self) -> None:
         """End every sandbox."""
@@ -77,18 +81,28 @@ class Unit:
 
     async def _dispatch(self, on: Observer, params: dict[str, Any], client: Mapping[str, Any]) -> Outcome:
         began = await self._begin(params, client, [asdict(BASH)])
-        on.began(began)
-        return await self._run(began, on, self._react(began, on))
+        return await self._run(began, on, lambda: self._react(began, on))
 
     async def _begin(
         self, params: dict[str, Any], client: Mapping[str, Any], tools: Sequence[Mapping[str, Any]]
     ) -> dict[str, Any]:
         given = {name: value for name, value in params.items() if value is not None}
-        began = await self._link.call(
-            "dispatch.begin",
-            {**given, "tools": tools, "client": {**self._client, **client}, "key": secrets.token_hex(12)},
-        )
-        return dict(began)
+        more = {"tools": tools, "client": {**self._client, **client}, "key": secrets.token_hex(12)}
+        beginning = asyncio.ensure_future(self._link.call("dispatch.begin", {**given, **more}))
+        try:
+            return dict(await asyncio.shield(beginning))
+        except asyncio.CancelledError:
+            await self._take_back(beginning)
+            raise
+
+    async def _take_back(self, beginning: asyncio.Future[Any]) -> None:
+        """End a dispatch that was interrupted before we knew that it had begun."""
+        await asyncio.wait([beginning], timeout=BEGIN_SECONDS)
+        beginning.cancel()
+        with contextlib.suppress(AgentOSError, asyncio.CancelledError):
+            began = await beginning
+            handle = {"dispatch": began["dispatch"], "epoch": began["epoch"]}
+            await self._link.call("dispatch.end", {**handle, "status": "interrupted"})
 
     async def _react(self, began: Mapping[str, Any], on: Observer) -> Reply:
         tools: dict[str, Tool] = {"bash": await self._bash(began)}
@@ -110,40 +124,49 @@ class Unit:
         assert last.observation is not None
         return last.observation
 
-    async def _run(self, began: Mapping[str, Any], on: Observer, work: Any) -> Outcome:
-        """Wait for the work, then write how it ended, whatever happened."""
+    async def _run(
+        self, began: Mapping[str, Any], on: Observer, work: Callable[[], Coroutine[Any, Any, Any]]
+    ) -> Outcome:
+        """Do the work, then write how it ended, whatever happened."""
         root = Path(began["root"])
-        before = await asyncio.to_thread(listing, root)
+        before: Listing | None = None
         self.running, self._task = began["dispatch"], asyncio.current_task()
         error: AgentOSError | None = None
         observation = None
         try:
-            result = await work
+            before = await asyncio.to_thread(listing, root)
+            on.began(began)
+            result = await work()
             observation = result if isinstance(result, Observation) else None
             status = "ok"
         except asyncio.CancelledError:
-            await asyncio.shield(self._end(began, "interrupted", root, before, None))
+            with contextlib.suppress(AgentOSError):  # ended by somebody else, or by the daemon later
+                await carried_through(self._end(began, "interrupted", root, before, None))
             raise
         except (BudgetExceeded, TimeoutError) as caught:
             status, error = "limit", _limit(caught, began)
         except LeaseExpired as caught:
-            return Outcome(await self._link.call("dispatch.get", {"dispatch": began["dispatch"]}), caught)
+            return await self._lost(began, caught)
         except AgentOSError as caught:
             status, error = "failed", caught
+        except Exception as caught:  # a defect must not leave the session held
+            status, error = "failed", InternalError(f"A defect in AgentOS: {type(caught).__name__}: {caught}.")
         finally:
             self.running = self._task = None
-        return Outcome(await asyncio.shield(self._end(began, status, root, before, error)), error, observation)
+        try:
+            return Outcome(await carried_through(self._end(began, status, root, before, error)), error, observation)
+        except LeaseExpired as caught:
+            return await self._lost(began, caught)
+
+    async def _lost(self, began: Mapping[str, Any], error: LeaseExpired) -> Outcome:
+        return Outcome(await self._link.call("dispatch.get", {"dispatch": began["dispatch"]}), error)
 
     async def _end(
-        self, began: Mapping[str, Any], status: str, root: Path, before: Listing, error: AgentOSError | None
+        self, began: Mapping[str, Any], status: str, root: Path, before: Listing | None, error: AgentOSError | None
     ) -> Any:
-        changes = diff(before, await asyncio.to_thread(listing, root))
-        params = {
-            "dispatch": began["dispatch"],
-            "epoch": began["epoch"],
-            "status": status,
-            "changed": _changes(changes),
-        }
+        params = {"dispatch": began["dispatch"], "epoch": began["epoch"], "status": status}
+        if before is not None:
+            params["changed"] = _changes(diff(before, await asyncio.to_thread(listing, root)))
         if error is not None:
             params["error"] = {"code": error.code, "message": error.message}
         return await self._link.call("dispatch.end", params)

@@ -97,17 +97,16 @@ async def test_a_call_cut_off_by_kill_9_is_made_again(link: Link, kill: Callable
             other = await Link.open(link.workspace)
             session = await other.client.session.create(key="k" * 8)
             began = await other.client.dispatch.begin(session=session["id"], prompt="slow", key="k" * 9)
-            deltas: list[str] = []
+            began_to_speak = asyncio.Event()
             asked = asyncio.create_task(
                 other.client.compute.complete(
                     dispatch=began["dispatch"],
                     epoch=began["epoch"],
                     turn=1,
-                    on_stream=lambda data: deltas.append(data["text"]),
+                    on_stream=lambda data: began_to_speak.set(),
                 )
             )
-            while not deltas:
-                await asyncio.sleep(0.01)
+            await began_to_speak.wait()
             kill()
             assert (await asked)["text"] == "a b c d e f g h"
             await other.aclose()
@@ -151,8 +150,7 @@ async def test_cancelling_while_connecting_leaves_no_socket_open(workspace: Path
         results = await asyncio.gather(task, return_exceptions=True)
         if isinstance(results[0], Link):
             await results[0].aclose()
-    while len(asyncio.all_tasks()) > 1:
-        await asyncio.sleep(0.05)
+    await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}), return_exceptions=True)
     link = await Link.open(workspace)
     assert (await link.call("system.info"))["workspace"] == str(workspace)
     await link.aclose()

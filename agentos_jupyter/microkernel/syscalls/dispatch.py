@@ -9,6 +9,7 @@ from pydantic import Field
 
 from agentos_jupyter.errors import DispatchNotFound, InvalidParams
 from agentos_jupyter.microkernel import dispatches, ids
+from agentos_jupyter.microkernel.context import shorten
 from agentos_jupyter.microkernel.sessions import Caller, Dispatch, Session
 from agentos_jupyter.microkernel.shapes import (
     CallInfo,
@@ -24,6 +25,10 @@ from agentos_jupyter.records import Event
 
 if TYPE_CHECKING:
     from agentos_jupyter.microkernel.kernel import Microkernel
+
+
+LISTED = 1000
+"""Bytes of a prompt and of an answer in a list."""
 
 
 class Begin(Shape):
@@ -135,15 +140,19 @@ async def get(kernel: Microkernel, caller: Caller, params: Which) -> DispatchInf
 
 
 async def list_(kernel: Microkernel, caller: Caller, params: Listing) -> Dispatches:
-    """The newest dispatches first."""
+    """The newest dispatches first; a long prompt or answer is shortened (`dispatch.get` has the whole)."""
     if params.session is not None:
         sessions = [await kernel.session(params.session)]
     else:
         newest = sorted(kernel.log.streams("session/"), reverse=True)[: params.limit]
         sessions = [await kernel.session(name.removeprefix("session/")) for name in newest]
-    found = [dispatch.info() for session in sessions for dispatch in session.dispatches.values()]
+    found = [dispatch for session in sessions for dispatch in session.dispatches.values()]
     found.sort(key=lambda each: each.started, reverse=True)
-    return Dispatches(dispatches=found[: params.limit])
+    return Dispatches(dispatches=[_row(each.info()) for each in found[: params.limit]])
+
+
+def _row(info: DispatchInfo) -> DispatchInfo:
+    return info.model_copy(update={"prompt": shorten(info.prompt, LISTED), "answer": shorten(info.answer, LISTED)})
 
 
 async def follow(kernel: Microkernel, caller: Caller, params: Which, stream: Sink) -> DispatchInfo:
@@ -172,6 +181,7 @@ async def follow(kernel: Microkernel, caller: Caller, params: Which, stream: Sin
             for event in await kernel.log.read(session.stream, version):
                 version = event.version
                 if event.dispatch == dispatch.id:
+                    await stream.caught_up()
                     stream.send({"kind": "event", "event": EventInfo.of(event).model_dump()})
             if not running or kernel.stopping.is_set():
                 return dispatch.info()

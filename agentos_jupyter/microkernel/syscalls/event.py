@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from agentos_jupyter.microkernel.sessions import Caller
-from agentos_jupyter.microkernel.shapes import EventInfo, Events
+from agentos_jupyter.microkernel.shapes import EventInfo, Events, first_page, pages
 from agentos_jupyter.microkernel.table import Empty, Shape, Sink, namespace
 from agentos_jupyter.records import Event
 
@@ -35,9 +35,7 @@ class Subscribe(Shape):
 
 async def read(kernel: Microkernel, caller: Caller, params: Read) -> Events:
     """Events of one stream, oldest first."""
-    return Events(
-        events=[EventInfo.of(each) for each in await kernel.log.read(params.stream, params.after, params.limit)]
-    )
+    return first_page(await kernel.log.read(params.stream, params.after, params.limit))
 
 
 async def subscribe(kernel: Microkernel, caller: Caller, params: Subscribe, stream: Sink) -> Empty:
@@ -60,7 +58,9 @@ async def subscribe(kernel: Microkernel, caller: Caller, params: Subscribe, stre
                 position = max(position, kernel.log.position)
                 await news.wait()
                 continue
-            stream.send({"kind": "events", "events": [EventInfo.of(each).model_dump() for each in events]})
+            for page in pages(events):
+                await stream.caught_up()
+                stream.send({"kind": "events", "events": [EventInfo.of(each).model_dump() for each in page]})
             position = events[-1].position
     finally:
         unsubscribe()

@@ -11,7 +11,7 @@ from pydantic import Field
 from agentos_jupyter.errors import InvalidParams
 from agentos_jupyter.microkernel import dispatches
 from agentos_jupyter.microkernel.sessions import Caller
-from agentos_jupyter.microkernel.shapes import DispatchInfo, EventInfo, Events, SessionInfo
+from agentos_jupyter.microkernel.shapes import DispatchInfo, Events, SessionInfo, first_page
 from agentos_jupyter.microkernel.table import Shape, namespace
 from agentos_jupyter.records import NewEvent
 
@@ -64,9 +64,6 @@ class Interrupted(Shape):
 
 async def create(kernel: Microkernel, caller: Caller, params: Create) -> SessionInfo:
     """Open a new session on the workspace. Without a name it is named after the workspace."""
-    for session in kernel.live():
-        if session.keys.get("session") == params.key:
-            return session.info()
     if params.model is not None:
         kernel.models.resolve(params.model)
     data = {
@@ -75,8 +72,7 @@ async def create(kernel: Microkernel, caller: Caller, params: Create) -> Session
         "root": os.fspath(kernel.workspace),
     }
     more = {"model": params.model, "notebook": params.notebook}
-    session = await kernel.create_session({**data, **{k: v for k, v in more.items() if v is not None}})
-    session.keys["session"] = params.key
+    session = await kernel.create_session(params.key, {**data, **{k: v for k, v in more.items() if v is not None}})
     return session.info()
 
 
@@ -88,8 +84,9 @@ async def update(kernel: Microkernel, caller: Caller, params: Update) -> Session
     changes = {k: v for k, v in {"name": params.name, "model": params.model}.items() if v is not None}
     if not changes:
         raise InvalidParams("session.update needs a name or a model.")
-    await kernel.record(session, [NewEvent("session.updated", changes, "person")])
-    return session.info()
+    async with session.writing:
+        await kernel.record(session, [NewEvent("session.updated", changes, "person")])
+        return session.info()
 
 
 async def interrupt(kernel: Microkernel, caller: Caller, params: Which) -> Interrupted:
@@ -139,9 +136,7 @@ def _stored(row: Sequence[Any]) -> SessionInfo:
 async def history(kernel: Microkernel, caller: Caller, params: History) -> Events:
     """The session's events, oldest first."""
     session = await kernel.session(params.session)
-    return Events(
-        events=[EventInfo.of(each) for each in await kernel.log.read(session.stream, params.after, params.limit)]
-    )
+    return first_page(await kernel.log.read(session.stream, params.after, params.limit))
 
 
 CALLS = namespace("session", writes=(create, update, interrupt), reads=(get, list_, history))

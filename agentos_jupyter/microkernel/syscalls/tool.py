@@ -50,10 +50,11 @@ class Which(Shape):
 async def begin(kernel: Microkernel, caller: Caller, params: Begin) -> CallInfo:
     """Judge and record a call with the person as its actor."""
     session, _ = await find(kernel, params.dispatch)
-    dispatch = dispatches.held(session, params.dispatch, params.epoch, caller)
-    return CallInfo.model_validate(
-        await compute.begin_tool(kernel, session, dispatch, params.name, params.arguments, params.key)
-    )
+    async with session.writing:
+        dispatch = dispatches.held(session, params.dispatch, params.epoch, caller)
+        return CallInfo.model_validate(
+            await compute.begin_tool(kernel, session, dispatch, params.name, params.arguments, params.key)
+        )
 
 
 async def end(kernel: Microkernel, caller: Caller, params: End) -> Stored:
@@ -62,6 +63,11 @@ async def end(kernel: Microkernel, caller: Caller, params: End) -> Stored:
     When the call was already given up as `unknown`, the result is kept as `tool.result.late`.
     """
     session, dispatch = await find(kernel, params.dispatch)
+    async with session.writing:  # a repeat waits for the first
+        return await _end(kernel, caller, session, dispatch, params)
+
+
+async def _end(kernel: Microkernel, caller: Caller, session: Session, dispatch: Dispatch, params: End) -> Stored:
     stored = dispatch.results.get(params.id)
     if stored is not None and not (stored.data["status"] == "unknown" and params.epoch <= dispatch.epoch):
         return Stored(text=stored.data["text"])
@@ -96,7 +102,7 @@ async def end(kernel: Microkernel, caller: Caller, params: End) -> Stored:
 
 async def _late(kernel: Microkernel, session: Session, dispatch: Dispatch, params: End) -> Stored:
     if params.id in dispatch.late:
-        return Stored(text=params.observation.text)
+        return Stored(text=kernel.redactor.text(params.observation.text))
     data = {"id": params.id, **_stored(params.observation)}
     [event] = await kernel.record(session, [NewEvent("tool.result.late", data, "system", dispatch.id)])
     return Stored(text=event.data["text"])
