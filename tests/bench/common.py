@@ -51,7 +51,7 @@ class Asked:
     def __init__(self, port: int) -> None:
         self._url = f"http://127.0.0.1:{port}"
 
-    def base_url(self, run: str, turns: int) -> str:
+    def base_url(self, run: str, turns: int | str) -> str:
         return f"{self._url}/{run}/{turns}/v1"
 
     def times(self, run: str) -> list[tuple[float, float, int]]:

@@ -1,9 +1,10 @@
 """A local OpenAI-compatible server in a process of its own that answers at once and notes when it was asked.
 
 `/RUN/TURNS/v1/chat/completions` asks for one bash call a turn, TURNS times, then says "Done."; each RUN is counted for
-itself. `/RUN` gives its times: `[asked, answered, bytes]` for each request, in seconds of the monotonic clock, `asked`
-being the moment the whole request was there. So what a client needs for a turn is `asked[n + 1] - answered[n]`,
-whatever the server itself needed, and it is measured in the same way for everybody.
+itself, or, where TURNS is `each20`, every conversation by its own length. `/RUN` gives its times: `[asked, answered,
+bytes]` for each request, in seconds of the monotonic clock, `asked` being the moment the whole request was there. So
+what a client needs for a turn is `asked[n + 1] - answered[n]`, whatever the server itself needed, and it is measured in
+the same way for everybody.
 
     python -m tests.bench.server COMMAND        # prints its port
 """
@@ -32,9 +33,10 @@ class Server:
         if not rest:
             return _http("application/json", json.dumps(self.times[run]).encode()), None
         times = self.times[run]
-        number = len(times) + 1
+        turns = rest[0].removeprefix("each")
+        number = len(times) + 1 if turns == rest[0] else body.count(b'"role":"assistant"') + 1
         streaming = b'"stream"' in body[:300] or b'"stream"' in body[-300:]
-        message = self._call(number) if number <= int(rest[0]) else {"role": "assistant", "content": "Done."}
+        message = self._call(number) if number <= int(turns) else {"role": "assistant", "content": "Done."}
         finish = "tool_calls" if "tool_calls" in message else "stop"
         return (_stream if streaming else _whole)(message, finish, len(body) // 4), times
 
