@@ -278,7 +278,7 @@ def _asked(call: dict[str, Any]) -> dict[str, Any]:
 
 def _call(data: Any) -> dict[str, Any]:
     call = {k: data.get(k) for k in ("id", "name", "arguments", "verdict", "reason")}
-    return {**call, "raw": data.get("raw") or ""}
+    return {**call, "raw": (data.get("raw") or "") if call["arguments"] is None else ""}
 
 
 def _reply(message: dict[str, Any], calls: list[dict[str, Any]]) -> dict[str, Any]:

@@ -105,7 +105,7 @@ async def list_(kernel: Microkernel, caller: Caller, params: Listing) -> Session
     """The newest sessions first."""
     limits = kernel.limits()
     found = await kernel.log.query(
-        f"{_LISTED} order by session desc limit {params.limit}",
+        _LISTED.format(limit=params.limit),
         max_rows=params.limit,
         max_bytes=limits.sql_bytes,
         seconds=limits.sql_seconds,
@@ -114,7 +114,13 @@ async def list_(kernel: Microkernel, caller: Caller, params: Listing) -> Session
     return Sessions(sessions=[live[row[0]].info() if row[0] in live else _stored(row) for row in found.rows])
 
 
-_LISTED = "select session, name, root, phase, model, created, turns, dispatches, dispatch from sessions"
+_LISTED = """
+with listed as (select * from sessions order by session desc limit {limit}),
+chosen as (select substr(stream, 9) as session, arg_max(data->>'$.model', position) as choice
+           from events where type in ('session.created', 'session.updated') group by stream)
+select session, name, root, phase, choice, created, turns, dispatches, dispatch
+from listed join chosen using (session) order by session desc
+"""
 
 
 def _stored(row: Sequence[Any]) -> SessionInfo:
@@ -126,7 +132,7 @@ def _stored(row: Sequence[Any]) -> SessionInfo:
         root=root,
         phase=phase,
         model=model,
-        created=created,
+        created=f"{created}+00:00",
         turns=turns,
         dispatches=dispatches,
         unfinished=dispatch if phase == "dispatched" else None,
