@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import signal
+import sysconfig
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -42,6 +43,8 @@ def environment(base: Path) -> Iterator[None]:
     for name, folder in {"HOME": "h", "XDG_CONFIG_HOME": "c", "XDG_RUNTIME_DIR": "r"}.items():
         (base / folder).mkdir(mode=0o700)
         os.environ[name] = str(base / folder)
+    # `make test` does not activate the environment; programs such as `jupyter` are meant to be its own.
+    os.environ["PATH"] = f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}"
     yield
     os.environ.clear()
     os.environ.update(before)
