@@ -75,7 +75,7 @@ def test_the_source_distribution_is_enough_to_build_and_test(dist: Path) -> None
 def test_jupyter_finds_the_installed_kernelspec(installed: Path) -> None:
     specs = json.loads(run(installed, sys.executable, "-m", "jupyter", "kernelspec", "list", "--json"))["kernelspecs"]
     assert specs["agentos"]["resource_dir"] == str(installed / "share/jupyter/kernels/agentos")
-    assert specs["agentos"]["spec"]["argv"][1:] == ["-m", "agentos_jupyter.jupyter", "-f", "{connection_file}"]
+    assert specs["agentos"]["spec"]["argv"][1:] == ["-P", "-m", "agentos_jupyter.jupyter", "-f", "{connection_file}"]
 
 
 def test_installed_skills_and_sdk_are_found(installed: Path) -> None:
