@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ def notebook(kernel: str, folder: Path) -> Iterator[Notebook]:
     """An open notebook; shut down at the end."""
     manager = KernelManager(kernel_name=kernel)
     began = time.perf_counter()
-    manager.start_kernel(cwd=str(folder))
+    manager.start_kernel(cwd=str(folder), stderr=subprocess.DEVNULL)
     client: BlockingKernelClient = manager.client()
     client.start_channels()
     try:
