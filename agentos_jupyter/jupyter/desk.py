@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentos_jupyter import paths
+from agentos_jupyter.errors import AgentOSError
 from agentos_jupyter.jupyter.client import Aos
 from agentos_jupyter.rpc.link import Link
 
@@ -24,7 +26,15 @@ class Desk:
         self.session_info: dict[str, Any] | None = None
         self._unit: Unit | None = None
         self._opening: asyncio.Task[Link] | None = None
+        self._warming: asyncio.Task[None] | None = None
         self._choosing = asyncio.Lock()
+
+    def place(self) -> str:
+        """The workspace, or why there is none, for people."""
+        try:
+            return str(paths.workspace())
+        except AgentOSError as error:
+            return f"no workspace: {error.message}"
 
     # -- the daemon
 
@@ -38,6 +48,7 @@ class Desk:
         link = await Link.open(paths.workspace())
         for name in [name for name in os.environ if name.endswith("_API_KEY")]:
             del os.environ[name]  # the link has handed them to the daemon: nothing that runs here may read them
+        self._warming = asyncio.get_running_loop().create_task(_warm())
         return link
 
     async def link(self) -> Link:
@@ -94,6 +105,8 @@ class Desk:
 
     async def aclose(self) -> None:
         self.client.close()
+        if self._warming is not None:
+            self._warming.cancel()
         if self._unit is not None:
             await self._unit.aclose()
         opening, self._opening = self._opening, None
@@ -104,6 +117,14 @@ class Desk:
         for task in done:
             if not task.cancelled() and task.exception() is None:
                 await task.result().aclose()
+
+
+async def _warm() -> None:
+    """Import and find out what the first prompt needs, before somebody waits for it; what is wrong it will tell itself."""
+    from agentos_jupyter.unit.unit import sandbox_tier
+
+    with contextlib.suppress(AgentOSError):
+        await sandbox_tier()
 
 
 class _Nobody:

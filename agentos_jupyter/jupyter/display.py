@@ -26,7 +26,8 @@ WIDEST = 160
 LIVE, DONE = (4_000, 40), (16_000, 200)
 """Characters and lines shown of a running and of a finished step."""
 
-_PRE = '<pre style="white-space:pre-wrap;max-height:30em;overflow:auto;margin:0 0 0 1em">'
+_PRE = '<pre style="font-family:monospace;white-space:pre-wrap;max-height:30em;overflow:auto;margin:0 0 0 1em">'
+_NOTE = '<pre style="font-family:monospace;white-space:pre-wrap">'
 
 
 class Port(Protocol):
@@ -114,7 +115,7 @@ class Note(Step):
         return plain(self.head)
 
     def html(self) -> str:
-        return self._html if self._html is not None else f'<pre style="white-space:pre-wrap">{escape(self.head)}</pre>'
+        return self._html if self._html is not None else f"{_NOTE}{escape(self.head)}</pre>"
 
 
 class Screen:

@@ -70,7 +70,10 @@ class AgentOSKernel(IPythonKernel):
 
     @property
     def banner(self) -> str:  # type: ignore[override]
-        return f"AgentOS for Jupyter {__version__}. Write what you want, and an agent does it; ? shows the commands."
+        return (
+            f"AgentOS for Jupyter {__version__} in {self.desk.place()}\n"
+            "Write what you want, and an agent does it; ? shows the commands."
+        )
 
     @property
     def python(self) -> Any:
@@ -132,11 +135,10 @@ class AgentOSKernel(IPythonKernel):
         count = self.python.execution_count
         if store_history and code.strip():
             self.python.history_manager.store_inputs(count, code, code)
+            self.python.execution_count += 1
         client = Client(self._notebook(), cell_id, count, batch=not allow_stdin)
         outcome: Answer | BaseException | None = failure or await self._cells(code, cells, client)
         reply = self._finish(outcome, count, store_history)
-        if store_history and code.strip():
-            self.python.execution_count += 1
         reply["execution_count"] = count
         reply["user_expressions"] = (
             self.python.user_expressions(user_expressions or {}) if reply["status"] == "ok" else {}
@@ -322,7 +324,7 @@ def _error(error: BaseException) -> dict[str, Any]:
     """The condition's own name and sentence; a Python stack only for what is our fault."""
     if isinstance(error, KeyboardInterrupt):
         sentence = "You interrupted this cell: the model call was stopped and the command killed. What was done before is in the history."
-        return {"ename": INTERRUPTED, "evalue": "interrupted by you", "traceback": [sentence]}
+        return {"ename": INTERRUPTED, "evalue": "interrupted by you", "traceback": [f"{INTERRUPTED}: {sentence}"]}
     if isinstance(error, AgentOSError):
         return {
             "ename": error.code,

@@ -71,6 +71,23 @@ class CellRun:
                 return answer
         return None
 
+    async def session(self) -> Mapping[str, Any]:
+        """The notebook's session; a new one is announced, with the earlier one of the same name."""
+        if self.desk.session_info is not None or self._client.batch:
+            return await self.desk.session()
+        sessions = (await self.desk.call("session.list", {"limit": 100}))["sessions"]
+        created = await self.desk.session()
+        earlier = next((each["id"] for each in sessions if each["name"] == created["name"]), None)
+        info = (await self.desk.link()).info
+        parts = [
+            f"New session {created['name']} ({created['id']})",
+            model_name(info["model"], info["scripted"]) if info.get("model") else "",
+            f"workspace {info['workspace']}",
+            f"%session resume {earlier} goes on with the one before" if earlier else "",
+        ]
+        self.screen.note(" · ".join(part for part in parts if part))
+        return created
+
     # -- prompts
 
     async def _prompt(self, text: str) -> Answer:
@@ -80,7 +97,7 @@ class CellRun:
                 f"Line {line} of the cell holds a NUL character: put binary data into a file and name the file."
             )
         filled = fill(text, self.variables)
-        unit, session = await self.desk.unit(), await self.desk.session()
+        unit, session = await self.desk.unit(), await self.session()
         watch = Watch(self.screen)
         return await self.dispatch(watch, unit.prompt(session["id"], filled, on=watch, **self.client()))
 
@@ -132,7 +149,7 @@ class CellRun:
     async def _bash(self, command: str, strict: bool) -> None:
         if "\0" in command:
             raise CommandError("The command holds a NUL character, which no shell can take: write it without.")
-        unit, session = await self.desk.unit(), await self.desk.session()
+        unit, session = await self.desk.unit(), await self.session()
         watch = Watch(self.screen, quiet=True)
         outcome = await self._ended(watch, unit.command(session["id"], command, on=watch, **self.client()))
         if outcome.error is not None:

@@ -172,21 +172,25 @@ class _Running:
 
 
 class _Own(Step):
-    """A person's own command: its output without a line about it, except what the output cannot say."""
+    """A person's own command: its output alone, which ends with what it cannot say itself (`[exit code 1]`)."""
 
     def __init__(self) -> None:
         super().__init__("")
 
     def line(self) -> str:
-        return self.mark if self.done and not self.mark.endswith(" s") else ""
+        return ""
+
+    def text(self) -> str:
+        text = super().text()
+        return "" if text == "[no output]" else text
 
     def html(self) -> str:
-        return "".join(self._block(part) for part in (self.text(), self.line()) if part)
+        return self._block(text) if (text := self.text()) else ""
 
 
 def _step_of(name: str, command: str | None, arguments: Any) -> Step:
     if command is not None:
-        return Step(f"$ {one_line(command, WIDEST)}", command)
+        return Step(f"$ {one_line(command.strip().replace(chr(10), ' ⏎ '), WIDEST)}", command)
     return Step(f"{name} {one_line(str(arguments), WIDEST)}", str(arguments))
 
 

@@ -44,7 +44,10 @@ def test_a_prompt_runs_a_command_and_answers(rules: Callable[..., None], noteboo
     [result] = cell.of("execute_result")
     assert result["data"]["text/markdown"].startswith("# Done\nIt is **made** &lt;b>now&lt;/b>.\n\n*scripted model (")
     assert "scripted model" in cell.answer
-    said, command, summary = (each["data"]["text/plain"] for each in cell.shown)
+    banner, said, command, summary = (each["data"]["text/plain"] for each in cell.shown)
+    assert banner.startswith("New session ")
+    assert "scripted model (model.yaml)" in banner
+    assert str(workspace) in banner
     assert said == "I look first."
     assert command.startswith("$ echo made > new.txt; cat new.txt")
     assert command.endswith("\nmade")
@@ -55,7 +58,7 @@ def test_a_prompt_runs_a_command_and_answers(rules: Callable[..., None], noteboo
     metadata = result["metadata"]["agentos"]
     assert set(metadata) == {"session", "dispatch", "from", "to", "harness"}
     assert 0 < metadata["from"] < metadata["to"]
-    assert all(each["metadata"]["agentos"]["dispatch"] == metadata["dispatch"] for each in cell.shown)
+    assert all(each["metadata"]["agentos"]["dispatch"] == metadata["dispatch"] for each in cell.shown[1:])
     assert notebook.run("%%python\naos.last").answer.startswith("'# Done")
     assert notebook.run("%%python\naos.session").answer == repr(metadata["session"])
     assert notebook.run("%%python\n_3 is _, _1 is Out[1], _1[:6]").answer == "(True, True, '# Done')"
@@ -74,12 +77,12 @@ def test_the_persons_command_runs_in_the_agents_sandbox_and_the_agent_sees_it(
     rules: Callable[..., None], notebook: Notebook
 ) -> None:
     rules({"when": "", "say": "yes"})
-    assert notebook.run("!cd /tmp && pwd; echo $HOME").text.splitlines()[0] == "/tmp"
+    assert notebook.run("!cd /tmp && pwd; echo $HOME").text.splitlines()[1] == "/tmp"
     assert notebook.run("%%bash\nexport A='x y'\nf() { echo \"f: $A\"; }").reply["status"] == "ok"
     assert notebook.run("!f; pwd").text.strip() == "f: x y\n/tmp"
     failed = notebook.run("!echo out; exit 3")
     assert failed.reply["status"] == "ok"
-    assert "exit 3" in failed.text
+    assert failed.text == "out\n[exit code 3]"
     strict = notebook.run("%%bash\necho out\nexit 3")
     assert strict.error == ("command.failed", "The command ended with exit code 3.")
     assert "out" in strict.text
@@ -170,7 +173,7 @@ def test_a_terminal_gets_each_step_once(rules: Callable[..., None], notebook: No
     )
     cell = notebook.run("go", cell_id=None)
     assert cell.of("update_display_data") == []
-    assert [each["data"]["text/plain"].splitlines()[-1] for each in cell.of("display_data")][:2] == ["First.", "two"]
+    assert [each["data"]["text/plain"].splitlines()[-1] for each in cell.of("display_data")][1:3] == ["First.", "two"]
 
 
 def test_sessions_are_named_resumed_and_listed(rules: Callable[..., None], open_notebook: Open) -> None:
@@ -335,7 +338,7 @@ def test_attach_shows_a_dispatch_again_after_a_restart(rules: Callable[..., None
     assert again.answer == first.answer
     assert again.shown[0]["data"]["text/plain"] == f"{dispatch}: run"
     assert [each["data"]["text/html"] for each in again.shown[1:]] == [
-        each["data"]["text/html"] for each in first.shown
+        each["data"]["text/html"] for each in first.shown[1:]
     ]
     assert again.of("execute_result")[0]["metadata"] == first.of("execute_result")[0]["metadata"]
     assert notebook.run("%attach d-none").error[0] == "dispatch.not_found"

@@ -51,7 +51,9 @@ def agent(configure: Configure, script: Script, workspace: Path, monkeypatch: py
 def _write(path: Path, *cells: str | Any) -> Path:
     spec = {"name": "agentos", "display_name": "AgentOS", "language": "agentos"}
     made = [cell if not isinstance(cell, str) else new_code_cell(cell) for cell in cells]
-    notebook = new_notebook(cells=made, metadata={"kernelspec": spec, "language_info": {"name": "agentos"}})
+    notebook = new_notebook(
+        cells=made, metadata={"kernelspec": spec, "language_info": {"name": "agentos", "file_extension": ".aos"}}
+    )
     nbformat.write(notebook, path)
     return path
 
@@ -216,6 +218,8 @@ def test_the_console(workspace: Path) -> None:
         console.sendline("%status")
         console.expect("workspace")
         console.sendeof()
+        console.expect("Do you really want to exit")
+        console.sendline("y")
         console.expect(pexpect.EOF)
     finally:
         console.close(force=True)
