@@ -30,8 +30,9 @@ def declared(requirements: list[str]) -> set[str]:
 
 def imported(folder: str) -> Iterator[str]:
     """The top-level names that the modules of a folder import, anywhere in them."""
-    for path in (ROOT / folder).rglob("*.py"):
-        beside = {each.stem for each in path.parent.iterdir()}
+    paths = list((ROOT / folder).rglob("*.py"))
+    own = {path.stem for path in paths}
+    for path in paths:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
@@ -39,7 +40,7 @@ def imported(folder: str) -> Iterator[str]:
                 names = [str(node.module)]
             else:
                 continue
-            yield from ({name.split(".")[0] for name in names} - beside)
+            yield from ({name.split(".")[0] for name in names} - own)
 
 
 def undeclared(folder: str, requirements: set[str]) -> set[str]:
