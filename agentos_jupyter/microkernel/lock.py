@@ -8,15 +8,17 @@ import fcntl
 import json
 import os
 import socket
+import stat
 from pathlib import Path
 from typing import Any
 
 from agentos_jupyter import paths
-from agentos_jupyter.errors import LogUnwritable, WorkspaceBusy
+from agentos_jupyter.errors import LogUnwritable, WorkspaceBusy, WorkspaceRefused
 
 
 class Lock:
-    """The lock of one workspace, as a context manager. Raises `WorkspaceBusy` naming the owner."""
+    """The lock of one workspace, as a context manager. Raises `WorkspaceBusy` naming the owner, and
+    `WorkspaceRefused` for a state folder that was prepared by somebody to lead us elsewhere."""
 
     def __init__(self, workspace: Path) -> None:
         self._workspace = workspace
@@ -25,8 +27,11 @@ class Lock:
     def __enter__(self) -> Lock:
         folder = paths.state_dir(self._workspace)
         try:
-            folder.mkdir(mode=0o700, exist_ok=True)
-            (folder / ".gitignore").write_text("*\n")
+            with contextlib.suppress(FileExistsError):
+                folder.mkdir(mode=0o700)
+            _refuse_prepared(folder)
+            if not (folder / ".gitignore").exists():
+                (folder / ".gitignore").write_text("*\n")
             self._descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise LogUnwritable(
@@ -60,6 +65,22 @@ class Lock:
         except (OSError, ValueError):
             return {}
         return found if isinstance(found, dict) else {}
+
+
+def _refuse_prepared(folder: Path) -> None:
+    """A workspace may come from anywhere, its state folder included: a link in it would have us write, and a pipe
+    wait, where its sender likes."""
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (os.getuid(), folder.parent.stat().st_uid):
+        raise WorkspaceRefused(f"{folder} is not a folder of yours: move it away, and a new one is made.")
+    for below in (folder, folder / "blobs"):
+        with contextlib.suppress(FileNotFoundError), os.scandir(below) as entries:
+            for entry in entries:
+                if not entry.is_dir(follow_symlinks=False) and not entry.is_file(follow_symlinks=False):
+                    raise WorkspaceRefused(
+                        f"{entry.path} is a link or no regular file, which AgentOS never makes: "
+                        f"see where {folder} comes from, and move it away."
+                    )
 
 
 def _me() -> dict[str, Any]:
