@@ -29,9 +29,22 @@ def workspace(named: Path | None = None) -> Path:
     for folder in (here, *here.parents):
         if _forbidden(folder):
             break
-        if (folder / STATE_NAME).is_dir() or (folder / CONFIG_NAME).is_file():
+        if _marked(folder, here):
             return folder
     return _accept(here)
+
+
+def _marked(folder: Path, here: Path) -> bool:
+    """Whether it is a workspace; a mark that a stranger left above our folder (`/tmp/agentos.yaml`) makes it none."""
+    ours = {os.getuid(), here.stat().st_uid}
+    for mark, is_kind in ((folder / STATE_NAME, stat.S_ISDIR), (folder / CONFIG_NAME, stat.S_ISREG)):
+        try:
+            found = mark.stat()
+        except OSError:
+            continue
+        if is_kind(found.st_mode) and (folder == here or found.st_uid in ours):
+            return True
+    return False
 
 
 def _forbidden(folder: Path) -> bool:

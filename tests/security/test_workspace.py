@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from agentos_jupyter import paths
 from agentos_jupyter.errors import WorkspaceRefused
 from agentos_jupyter.rpc.sync import SyncLink
 
@@ -61,3 +62,23 @@ def test_a_state_folder_that_is_a_link_or_a_file_is_refused(workspace: Path, bas
 
     assert not list(elsewhere.iterdir())
     assert elsewhere.stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can make a file that somebody else owns")
+@pytest.mark.parametrize("mark", ["agentos.yaml", ".agentos"])
+def test_a_strangers_mark_above_our_folder_does_not_choose_the_workspace(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, mark: str
+) -> None:
+    """Tried: another user's `/tmp/agentos.yaml`, found by everyone who works below `/tmp`."""
+    ours = workspace / "ours"
+    ours.mkdir()
+    path = workspace / mark
+    path.touch() if mark.endswith("yaml") else path.mkdir()
+    monkeypatch.delenv("AGENTOS_WORKSPACE", raising=False)
+    monkeypatch.chdir(ours)
+
+    assert paths.workspace() == workspace.resolve()
+    os.chown(path, 54321, 54321)
+    assert paths.workspace() == ours.resolve()
+    os.chown(ours, 54321, 54321)  # a folder that is mounted into a container: one owner for all of it
+    assert paths.workspace() == workspace.resolve()
