@@ -30,7 +30,8 @@ RULES = [
         "calls": [
             {
                 "bash": {
-                    "command": "export PYTHONDONTWRITEBYTECODE=1; python -m unittest -q tests.test_recipes 2>&1 | grep -A 8 '^FAIL: .*tests'"
+                    "command": "export PYTHONDONTWRITEBYTECODE=1; "
+                    "python -m unittest -q tests.test_recipes 2>&1 | grep -A 8 '^FAIL: .*tests'"
                 }
             }
         ],
