@@ -19,7 +19,7 @@ from agentos_jupyter.log.blobs import Blobs
 from agentos_jupyter.log.failure import explain
 from agentos_jupyter.log.opening import DATABASE, Heads, Storage, open_database
 from agentos_jupyter.log.query import Caps, Query, QueryResult
-from agentos_jupyter.log.rows import SELECT, to_event
+from agentos_jupyter.log.rows import SELECT, to_events
 from agentos_jupyter.log.writer import Expected, Outcome, Request, Writer
 from agentos_jupyter.records import Event, NewEvent
 
@@ -207,7 +207,7 @@ class Log:
             cursor.close()
 
     async def _events(self, sql: str, parameters: list[Any]) -> list[Event]:
-        return await self._thread(lambda: [to_event(row) for row in self._rows(sql, parameters)])
+        return await self._thread(lambda: to_events(self._rows(sql, parameters)))
 
     def _submit(self, call: Callable[[], T]) -> asyncio.Future[T]:
         if self._closed:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -43,7 +43,7 @@ class AppendRule(Shape):
     """Which event types enter by themselves, and to how many bytes their content is cut."""
 
     types: list[str] = Field(default_factory=list)
-    cut: dict[str, int] = Field(default_factory=dict)
+    cut: dict[str, Annotated[int, Field(ge=256)]] = Field(default_factory=dict)
 
 
 class Plan(Shape):
@@ -53,6 +53,10 @@ class Plan(Shape):
     drop: list[Drop] = Field(default_factory=list)
     add: list[Add] = Field(default_factory=list)
     append: AppendRule | None = None
+
+
+_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_readable = json.JSONEncoder(ensure_ascii=False).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,7 @@ class Entry:
 
 
 def _encode(message: Mapping[str, Any]) -> bytes:
-    return json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    return _compact(message).encode("utf-8", "replace")
 
 
 def shorten(text: str, limit: int | None) -> str:
@@ -76,7 +80,7 @@ def shorten(text: str, limit: int | None) -> str:
     if limit is None or len(raw) <= limit:
         return text
     half = limit // 2
-    head, tail = raw[:half].decode("utf-8", "ignore"), raw[-half:].decode("utf-8", "ignore")
+    head, tail = raw[:half].decode("utf-8", "ignore"), raw[len(raw) - half :].decode("utf-8", "ignore")
     return f"{head}\n[… {len(raw) - 2 * half} bytes left out …]\n{tail}"
 
 
@@ -226,7 +230,7 @@ def _arguments(call: Mapping[str, Any]) -> str:
     """What the model wrote, when it is a JSON object; providers refuse anything else in a history."""
     if call.get("arguments") is None:
         return json.dumps({"unreadable": call.get("raw", "")}, ensure_ascii=False)
-    return json.dumps(call["arguments"], ensure_ascii=False)
+    return _readable(call["arguments"])
 
 
 def _tool(data: Mapping[str, Any], cut: int | None) -> dict[str, Any]:
