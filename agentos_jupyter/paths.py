@@ -30,7 +30,7 @@ def workspace(named: Path | None = None) -> Path:
         if _forbidden(folder):
             break
         if _marked(folder, here):
-            return folder
+            return _accept(folder)
     return _accept(here)
 
 
@@ -57,6 +57,8 @@ def _accept(folder: Path) -> Path:
             f"The workspace {folder} is not a folder: create it or name another one in AGENTOS_WORKSPACE."
         )
     folder = folder.resolve()
+    if os.fsencode(folder).decode("utf-8", "replace") != str(folder):
+        raise WorkspaceRefused(f"The name of the folder {str(folder)!r} is not UTF-8, as the log needs: rename it.")
     if _forbidden(folder):
         raise WorkspaceRefused(
             f"{folder} cannot be a workspace, because an agent may change every file in one: "

@@ -59,8 +59,8 @@ def run(args: argparse.Namespace) -> int:
 
 def line(check: Check) -> str:
     mark = "✓" if check.ok else "✗" if check.needed else "!"
-    cure = f"\n  {'':<10} → {check.cure}" if check.cure and not check.ok else ""
-    return f"{mark} {check.name:<10} {check.found}{cure}"
+    cure = f"\n  {'':<10} → {text.visible(check.cure)}" if check.cure and not check.ok else ""
+    return f"{mark} {check.name:<10} {text.visible(check.found)}{cure}"
 
 
 def examine(workspace: Path) -> Iterator[Check]:

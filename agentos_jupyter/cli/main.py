@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agentos_jupyter import __version__
+from agentos_jupyter.cli.text import visible
 from agentos_jupyter.errors import AgentOSError, nearest
 
 
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(_parser().parse_args(argv))
     except AgentOSError as error:
-        print(f"agentos: {error.message}", file=sys.stderr)
+        print(f"agentos: {visible(error.message)}", file=sys.stderr)
         return 1
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the flush at exit complains again

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from agentos_jupyter import paths
+from agentos_jupyter.cli.text import visible
 from agentos_jupyter.errors import DaemonUnavailable
 from agentos_jupyter.rpc.sync import SyncLink
 
@@ -20,5 +21,6 @@ def run(args: argparse.Namespace) -> int:
     except DaemonUnavailable:
         link, verb = SyncLink(workspace), "runs"
     with link:
-        print(f"The daemon {verb} for {workspace} (AgentOS {link.info['version']}, pid {link.info['pid']}).")
+        about = f"(AgentOS {link.info['version']}, pid {link.info['pid']})"
+        print(f"The daemon {verb} for {visible(str(workspace))} {about}.")
     return 0

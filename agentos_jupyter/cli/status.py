@@ -69,7 +69,7 @@ def describe(facts: dict[str, Any]) -> str:
     if daemon:
         lines["sessions"] = f"{daemon['sessions']}, {daemon['running']} dispatches running"
         lines["model"] = model(daemon)
-    return "\n".join(f"{name:<10} {value}" for name, value in lines.items())
+    return "\n".join(f"{name:<10} {text.visible(value)}" for name, value in lines.items())
 
 
 def _daemon(info: dict[str, Any]) -> str:

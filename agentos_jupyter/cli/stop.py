@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from agentos_jupyter import paths
+from agentos_jupyter.cli.text import visible
 from agentos_jupyter.errors import ConnectionLost, DaemonUnavailable
 from agentos_jupyter.rpc.sync import SyncLink
 
@@ -22,8 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     workspace = paths.workspace()
-    stopped = stop(workspace)
-    print(f"The daemon of {workspace} has stopped." if stopped else f"No daemon runs for {workspace}.")
+    stopped, place = stop(workspace), visible(str(workspace))
+    print(f"The daemon of {place} has stopped." if stopped else f"No daemon runs for {place}.")
     return 0
 
 

@@ -15,10 +15,11 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Columns aligned, numbers to the right; control characters are made visible, so no cell can steer a terminal."""
     values = [list(row) for row in rows]
+    names = [visible(name) for name in columns]
     cells = [[_cell(value) for value in row] for row in values]
-    widths = [max([len(name), *(len(row[i]) for row in cells)]) for i, name in enumerate(columns)]
-    numeric = [all(isinstance(row[i], int | float | None) for row in values) for i in range(len(columns))]
-    lines = [list(columns), ["─" * width for width in widths], *cells]
+    widths = [max([len(name), *(len(row[i]) for row in cells)]) for i, name in enumerate(names)]
+    numeric = [all(isinstance(row[i], int | float | None) for row in values) for i in range(len(names))]
+    lines = [names, ["─" * width for width in widths], *cells]
     return "\n".join(_line(line, widths, numeric) for line in lines)
 
 
@@ -34,7 +35,9 @@ def _cell(value: Any) -> str:
 
 def visible(text: str) -> str:
     """The text on one line, with each control or direction-changing character shown as an escape."""
-    return _CONTROL.sub(lambda match: {"\n": "⏎", "\t": " "}.get(match[0], match[0].encode("unicode_escape").decode()), text)
+    return _CONTROL.sub(
+        lambda match: {"\n": "⏎", "\t": " "}.get(match[0], match[0].encode("unicode_escape").decode()), text
+    )
 
 
 def size(count: int) -> str:
