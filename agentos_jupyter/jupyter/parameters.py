@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import keyword
+from collections.abc import Iterator
 from typing import Any
 
 from agentos_jupyter.errors import CommandError
 
-MOST = 1 << 20
+MOST, DEEPEST = 1 << 20, 100
+"""Characters of the YAML; levels of its nesting, with those of stream and document."""
 
 
 def load(text: str) -> dict[str, Any]:
@@ -19,8 +21,9 @@ def load(text: str) -> dict[str, Any]:
             f"The parameters are {len(text)} characters long, {MOST} at most: put large data in a file and name it here."
         )
     try:
+        _bounded(yaml.parse(text, Loader=yaml.SafeLoader))
         values = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise CommandError(
             f"The parameters are not YAML: {_sentence(error)} Write a line `name: value` for each."
         ) from None
@@ -34,6 +37,16 @@ def load(text: str) -> dict[str, Any]:
                 f"{name!r} cannot be the name of a parameter: use letters, digits and _, as for a Python variable."
             )
     return values
+
+
+def _bounded(events: Iterator[Any]) -> None:
+    """Refuse values nested so deeply that reading them would exhaust Python's stack."""
+    depth = 0
+    for event in events:
+        kind = type(event).__name__
+        depth += kind.endswith("StartEvent") - kind.endswith("EndEvent")
+        if depth > DEEPEST:
+            raise CommandError(f"The parameters are nested more than {DEEPEST - 2} deep: put such data in a file.")
 
 
 def _sentence(error: Exception) -> str:
