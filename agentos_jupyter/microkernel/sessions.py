@@ -245,7 +245,8 @@ class Session:
         if self.running is None or self.lease is None:
             return None
         if self.lease.holder is not None:
-            return f"{self.lease.holder.name or 'a client'} (process {self.lease.holder.pid})"
+            client = self.running.client
+            return f"{client.get('notebook') or client.get('name') or 'a client'} (process {self.lease.holder.pid})"
         left = (self.lease.until or 0.0) - asyncio.get_running_loop().time()
         return f"nobody now; kept for {max(0.0, left):.0f} s for the client that lost its connection"
 
