@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,11 +84,11 @@ def instructions(root: Path) -> list[dict[str, Any]]:
             descriptor = os.open(root / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             continue
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            continue
         with open(descriptor, "rb") as file:
-            try:
-                raw = file.read(MAX_INSTRUCTIONS)
-            except OSError:
-                continue
+            raw = file.read(MAX_INSTRUCTIONS)
         found.append(
             {"name": name, "digest": hashlib.sha256(raw).hexdigest()[:12], "text": raw.decode("utf-8", "replace")}
         )

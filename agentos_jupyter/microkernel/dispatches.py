@@ -15,6 +15,7 @@ from agentos_jupyter.errors import (
     BudgetExceeded,
     DispatchNotFound,
     HookRejected,
+    InternalError,
     InvalidParams,
     LeaseExpired,
     SessionBusy,
@@ -69,8 +70,9 @@ async def _assemble(kernel: Microkernel, session: Session, dispatch: Dispatch) -
     """Ask the context engine; a dispatch that cannot have a context ends here, so that the session is free again."""
     try:
         await assembly.assemble(kernel, session, dispatch, "start")
-    except AgentOSError as error:
-        told = {"code": error.code, "message": error.message}
+    except Exception as error:  # a defect, too, must not leave the session held
+        code = error.code if isinstance(error, AgentOSError) else InternalError.code
+        told = {"code": code, "message": str(error)}
         await kernel.record(session, [_ended(dispatch, "failed", error=told)])
         _release(session)
         raise

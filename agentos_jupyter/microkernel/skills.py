@@ -30,16 +30,20 @@ def find(folder: Path) -> dict[str, Skill]:
 
 
 def _read(path: Path) -> Skill:
-    text = path.read_text(encoding="utf-8")
+    text = path.read_bytes()[: MAX_SKILL_BYTES + 1].decode("utf-8", "replace")
     if len(text) > MAX_SKILL_BYTES or not text.startswith("---\n") or "\n---" not in text[4:]:
         raise ConfigError(f"{path}: a SKILL.md begins with YAML between two lines of ---.")
     try:
         front = yaml.safe_load(text[4 : text.index("\n---", 4)])
-        name, description = str(front["name"]), str(front["description"])
+        name, description = front["name"], front["description"]
     except (yaml.YAMLError, KeyError, TypeError) as error:
         raise ConfigError(f"{path}: the front matter needs name and description ({error}).") from None
-    metadata = front.get("metadata") or {}
-    service = path.parent / metadata["agentos-service"] if "agentos-service" in metadata else None
+    if not isinstance(name, str) or not isinstance(description, str):
+        raise ConfigError(f"{path}: name and description are texts: put quotes around {name!r} and {description!r}.")
+    metadata = front.get("metadata")
+    if not isinstance(metadata, dict):
+        metadata = {}
+    service = path.parent / str(metadata["agentos-service"]) if "agentos-service" in metadata else None
     if service is not None and not service.resolve().is_relative_to(path.parent.resolve()):
         raise ConfigError(f"{path}: agentos-service must lie in the skill's folder.")
     if service is not None and not service.is_file():

@@ -67,6 +67,9 @@ class Link:
             if self._closed:
                 raise Cancelled("The link was closed by this side.")
             sock = await _kept(asyncio.to_thread(spawn, self.workspace))
+            if self._closed:
+                sock.close()
+                raise Cancelled("The link was closed by this side.")
             sock.setblocking(False)
             peer = await Peer.on(sock, on_notice=lambda method, params: self.on_notice(method, params))
             try:
@@ -80,7 +83,8 @@ class Link:
     async def aclose(self) -> None:
         """Hang up for good: calls that wait end with `cancelled`, and no daemon is started for them."""
         self._closed = True
-        peer, self._peer = self._peer, None
+        async with self._connecting:
+            peer, self._peer = self._peer, None
         if peer is not None:
             await peer.aclose()
 

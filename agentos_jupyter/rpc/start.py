@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import select
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,15 +42,41 @@ def spawn(workspace: Path) -> socket.socket:
     Raises the error that kept the daemon from starting.
     """
     deadline = time.monotonic() + START_SECONDS
-    while True:
-        with contextlib.suppress(DaemonUnavailable):
-            return connect(workspace)
-        try:
-            start_process(workspace, deadline)
-        except WorkspaceBusy:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)  # the owner of the lock is about to listen, or about to be gone
+    with _queue(workspace) as ahead:
+        while True:
+            with contextlib.suppress(DaemonUnavailable):
+                return connect(workspace)
+            if time.monotonic() < deadline and not ahead():
+                time.sleep(0.05)  # another client starts it
+                continue
+            try:
+                start_process(workspace, deadline)
+            except WorkspaceBusy:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)  # the owner of the lock is about to listen, or about to be gone
+
+
+@contextlib.contextmanager
+def _queue(workspace: Path) -> Iterator[Callable[[], bool]]:
+    """Whether it is our turn to start the daemon: of many clients at once one starts it, and the others wait."""
+    descriptor = -1
+
+    def ahead() -> bool:
+        nonlocal descriptor
+        if descriptor < 0:
+            path = paths.socket_path(workspace).with_suffix(".start")
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        return False
+
+    try:
+        yield ahead
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 def retried(greet: Callable[[], T]) -> T:
