@@ -50,7 +50,10 @@ class ToolSpec:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One tool call that a model asked for. `arguments` is None when `raw` is not a JSON object."""
+    """One tool call that a model asked for, as it may be shown: without secrets, which only `Allow` has.
+
+    `arguments` is None when `raw` is not a JSON object.
+    """
 
     id: str
     name: str

@@ -159,7 +159,8 @@ async def judged(
         flood = f"You asked for {total} calls in one reply; limits.calls allows {len(completion.calls)}, and none was run. Ask for fewer."
     for number, raw in enumerate(completion.calls, session.calls + 1):
         asked = _object(raw.arguments)
-        call = {"id": f"call-{number}", "name": raw.name, "arguments": asked, "asked": asked, "raw": raw.arguments}
+        call = {"id": f"call-{number}", "name": raw.name, "arguments": asked, "asked": asked}
+        call["raw"] = kernel.redactor.text(raw.arguments) if asked is None else ""
         await _judge(kernel, session, dispatch, turn, call, events, "agent", flood)
         calls.append(call)
     return calls, events
@@ -178,8 +179,7 @@ async def _judge(
     """Write the verdict into `call`, and append its event (and, for a rejection, its result)."""
     receipts: list[dict[str, Any]] = []
     if reason is None and call["arguments"] is None:
-        shown = kernel.redactor.text(call["raw"])[:200]
-        reason = f"The arguments are not a JSON object of at most {MAX_DEPTH} levels: {shown!r}. Write them as one."
+        reason = f"The arguments are not a JSON object of at most {MAX_DEPTH} levels: {call['raw'][:200]!r}. Write them as one."
     if reason is None:
         given = {"session": session.id, "dispatch": dispatch.id, "turn": turn, "actor": actor}
         verdict = await kernel.hooks.judge("tool.before", given, {"tool": call["name"], "args": call["arguments"]})
@@ -198,8 +198,9 @@ async def _judge(
     stored = {
         k: v for k, v in call.items() if v is not None and k != "asked" and (k != "raw" or call["arguments"] is None)
     }
-    if kernel.redactor.data(call["arguments"]) != call["arguments"]:
-        stored["redacted"] = True
+    shown = kernel.redactor.data(call["arguments"])
+    if shown != call["arguments"]:
+        stored["redacted"], call["shown"] = True, shown
     events.append(NewEvent("tool.call", {**stored, "turn": turn, "receipts": receipts}, actor, dispatch.id))
     if reason is not None:
         result = {"id": call["id"], "name": call["name"], "status": "rejected", "text": f"Rejected: {reason}"}
@@ -227,7 +228,7 @@ def _repeated(kernel: Microkernel, known: Event, arguments: dict[str, Any]) -> d
         return call
     if kernel.redactor.data(arguments) != call["arguments"]:
         raise InvalidParams(f"{call['id']} was changed by a skill and its arguments are not stored: ask again.")
-    return {**call, "arguments": arguments}
+    return {**call, "arguments": arguments, "shown": call["arguments"]}
 
 
 def _object(raw: str) -> dict[str, Any] | None:
@@ -277,7 +278,7 @@ def _asked(call: dict[str, Any]) -> dict[str, Any]:
 
 
 def _call(data: Any) -> dict[str, Any]:
-    call = {k: data.get(k) for k in ("id", "name", "arguments", "verdict", "reason")}
+    call = {k: data.get(k) for k in ("id", "name", "arguments", "shown", "verdict", "reason")}
     return {**call, "raw": (data.get("raw") or "") if call["arguments"] is None else ""}
 
 

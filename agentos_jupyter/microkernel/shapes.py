@@ -91,11 +91,13 @@ class ToolInfo(Shape):
 
 
 class CallInfo(Shape):
-    """A judged tool call. `arguments` is null when `raw` is not a JSON object."""
+    """A judged tool call. `arguments` is null when `raw` is not a JSON object; `shown` are the arguments for everybody's
+    eyes, where they hold a secret."""
 
     id: str
     name: str
     arguments: dict[str, Any] | None
+    shown: dict[str, Any] | None = None
     raw: str = ""
     verdict: Literal["allow", "reject", "wait"] = "allow"
     reason: str | None = None

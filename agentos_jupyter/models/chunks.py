@@ -116,6 +116,10 @@ def decode(data: bytes) -> Any:
         raise ModelMalformed(f"The endpoint sent {failures.excerpt(data)}, which is not JSON.") from None
 
 
+_MOST = 1e12
+"""No count and no cost is larger; infinity and NaN are not below it."""
+
+
 def read_usage(usage: Mapping[str, Any]) -> Usage:
     """Token counts and, where the endpoint tells it, the cost in US dollars."""
     details = usage.get("prompt_tokens_details") or {}
@@ -125,12 +129,12 @@ def read_usage(usage: Mapping[str, Any]) -> Usage:
         input=_number(usage.get("prompt_tokens")),
         output=_number(usage.get("completion_tokens")),
         cached=_number(cached),
-        usd=float(cost) if isinstance(cost, int | float) and not isinstance(cost, bool) else None,
+        usd=float(cost) if isinstance(cost, int | float) and not isinstance(cost, bool) and 0 <= cost < _MOST else None,
     )
 
 
 def _number(value: Any) -> int:
-    return int(value) if isinstance(value, int | float) and value > 0 else 0
+    return int(value) if isinstance(value, int | float) and 0 < value < _MOST else 0
 
 
 def _plain(content: Any) -> str:

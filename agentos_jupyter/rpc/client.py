@@ -189,11 +189,12 @@ class Dispatches(TypedDict):
 
 
 class CallInfo(TypedDict):
-    """A judged tool call. `arguments` is null when `raw` is not a JSON object."""
+    """A judged tool call. `arguments` is null when `raw` is not a JSON object; `shown` are the arguments for everybody's"""
 
     id: str
     name: str
     arguments: dict[str, Any] | None
+    shown: dict[str, Any] | None
     raw: str
     verdict: Literal["allow", "reject", "wait"]
     reason: str | None

@@ -124,7 +124,7 @@ def _reply(answer: ReplyInfo) -> Reply:
 
 def judged_call(info: CallInfo) -> JudgedCall:
     """A judged call as the daemon tells it."""
-    call = Call(info["id"], info["name"], info["arguments"], info["raw"])
+    call = Call(info["id"], info["name"], info["shown"] or info["arguments"], info["raw"])
     match info["verdict"]:
         case "allow":
             return JudgedCall(call, Allow(info["arguments"] or {}))
