@@ -54,10 +54,13 @@ def measure(rounds: int = 3, turns: int = 1000, with_mini: bool = True) -> str:
             if with_mini and number == 0:
                 mini(asked, "mini", turns)
                 spans["mini"].append(asked.overhead("mini"))
-    return _tables(spans, memories, [at for at in AT if at <= turns])
+        sizes = [size for _, _, size in asked.times("agentos0")]
+    return _tables(spans, memories, sizes, [at for at in AT if at <= turns])
 
 
-def _tables(spans: dict[str, list[list[float]]], memories: list[dict[str, Any]], at: list[int]) -> str:
+def _tables(
+    spans: dict[str, list[list[float]]], memories: list[dict[str, Any]], sizes: list[int], at: list[int]
+) -> str:
     figures = {
         name: [statistics.median(around(one, turn) for one in each) if each else None for turn in at]
         for name, each in spans.items()
@@ -69,7 +72,9 @@ def _tables(spans: dict[str, list[list[float]]], memories: list[dict[str, Any]],
         ["**AgentOS**, everything on, ms", *ours],
         ["AgentOS ÷ floor", *(a / b for a, b in zip(ours, bare, strict=True))],
         ["AgentOS ÷ mini-swe-agent", *(a / b if b else None for a, b in zip(ours, peer, strict=True))],
+        ["AgentOS, fastest round, ms", *(min(around(one, turn) for one in spans["agentos"]) for turn in at)],
         ["AgentOS, slowest round, ms", *(max(around(one, turn) for one in spans["agentos"]) for turn in at)],
+        ["AgentOS, body of the request, kB", *(sizes[turn] / 1000 for turn in at)],
     ]
     daemon = [each["daemon"] for each in memories]
     inside = [each["supervisor"][0] for each in memories if each["supervisor"]]
