@@ -255,7 +255,9 @@ class Microkernel:
             self.stopping.set()  # a log that failed once takes no more writes; the next client starts afresh
             raise
         except asyncio.CancelledError:
-            await asyncio.wait([appending])
+            while not appending.done():  # cancelled again, perhaps
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait([appending])
             appending.cancelled() or appending.exception()
             raise
 

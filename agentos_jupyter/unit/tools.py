@@ -78,17 +78,17 @@ class Bash:
         command, seconds = _checked(arguments, self._seconds)
         running = asyncio.ensure_future(self._box.run(command, timeout=seconds, on_output=on_output))
         try:
-            return await self._observed(await asyncio.shield(running), seconds)
+            return await self._observed(await asyncio.shield(running))
         except asyncio.CancelledError:
             await self._box.interrupt()
-            raise Stopped(await self._observed(await running, seconds)) from None
+            raise Stopped(await self._observed(await running)) from None
 
-    async def _observed(self, outcome: Outcome, seconds: float) -> Observation:
+    async def _observed(self, outcome: Outcome) -> Observation:
         notes = [*(["shell state was reset"] if self._fresh else []), *outcome.notes]
         self._fresh = False
         return Observation(
             status=outcome.status,
-            text=_text(outcome, notes, seconds),
+            text=_text(outcome, notes),
             exit_code=outcome.exit_code,
             seconds=round(outcome.seconds, 4),
             total=outcome.total,
@@ -132,11 +132,10 @@ def _checked(arguments: Mapping[str, Any], limit: float) -> tuple[str, float]:
     return command, min(float(seconds), limit)
 
 
-def _text(outcome: Outcome, notes: list[str], seconds: float) -> str:
+def _text(outcome: Outcome, notes: list[str]) -> str:
     """What the model reads: the output, then what it cannot see from it."""
     text = outcome.head_tail.decode("utf-8", "replace").replace("\0", "\ufffd").rstrip("\n")
     endings = {
-        "timeout": f"[killed after {seconds:g} s; this is the output so far]",
         "killed": "[killed before it ended; this is the output so far]",
         "failed": f"[exit code {outcome.exit_code}]",
     }

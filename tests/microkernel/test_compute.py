@@ -183,7 +183,7 @@ def test_garbage_arguments_become_an_observation_the_model_reads(
     assert result["data"]["status"] == "rejected"
     assert "not a JSON object" in result["data"]["text"]
     assert desk.complete(began, 2, link=link)["text"] == "sorry"
-    asked = [each for each in desk.messages(session) if each.get("tool_calls")][0]
+    asked = next(each for each in desk.messages(session) if each.get("tool_calls"))
     assert isinstance(json.loads(asked["tool_calls"][0]["function"]["arguments"]), dict)
 
 

@@ -153,7 +153,7 @@ def test_a_rewrite_that_all_accept_is_what_runs_and_what_is_stored(open_desk: An
     [call] = desk.complete(began, 1)["tool_calls"]
     assert call["arguments"] == {"command": "timeout 5 ls"}
     assert desk.events(session, "tool.call")[0]["data"]["arguments"] == {"command": "timeout 5 ls"}
-    asked = [each for each in desk.messages(session) if each.get("tool_calls")][0]
+    asked = next(each for each in desk.messages(session) if each.get("tool_calls"))
     assert json.loads(asked["tool_calls"][0]["function"]["arguments"]) == {"command": "ls"}
 
 
@@ -396,7 +396,9 @@ def test_a_crashed_service_is_started_again_by_the_next_call(open_desk: Any) -> 
 
 def test_a_service_can_call_nothing_but_register(open_desk: Any, base: Path) -> None:
     told = base / "told"
-    body = f"""send(id=77, method="session.list", params={{}}); open({str(told)!r}, "w").write(channel.makefile("rb").readline().decode()); send(id=message["id"], result=None)"""
+    ask = 'send(id=77, method="session.list", params={})'
+    keep = f'open({str(told)!r}, "w").write(channel.makefile("rb").readline().decode())'
+    body = f"{ask}; {keep}; send(id=message['id'], result=None)"
     desk = open_desk(rules=RULES, services={"spy": RAW.format(body=body)}, limits={"hook": "2s"})
     assert verdict(desk)["verdict"] == "allow"
     answer = json.loads(told.read_text())

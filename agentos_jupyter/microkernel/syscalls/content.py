@@ -47,13 +47,13 @@ class Bytes(Shape):
 
 
 async def put(kernel: Microkernel, caller: Caller, params: Put) -> Uploaded:
-    """Store bytes, chunk by chunk and in order; what is stored is on disk when the digest is returned."""
+    """Store bytes, chunk by chunk and in order; what is stored, without secrets, is on disk when the digest is returned."""
     try:
         chunk = base64.b64decode(params.base64, validate=True)
     except binascii.Error as error:
         raise InvalidParams(f"content.put: base64 is not valid ({error}).") from None
-    limit = kernel.limits().content
-    digest = await kernel.log.blobs.upload(params.upload, params.offset, chunk, params.last, limit=limit)
+    limit, clean = kernel.limits().content, kernel.redactor.file
+    digest = await kernel.log.blobs.upload(params.upload, params.offset, chunk, params.last, limit=limit, clean=clean)
     return Uploaded(digest=digest)
 
 
