@@ -8,14 +8,17 @@ runs are possessive or bounded, and a token begins only where another character 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 LEAST_EXACT = 8
 """Shorter key values are not looked for: they would match ordinary words."""
 
 MAX_DEPTH = 250
+PIECE, MOST_HELD = 1 << 18, 1 << 22
+"""Bytes of a file that are looked at together, and that wait for the end of a word or a key."""
+
 _EDGE = r"(?<![A-Za-z0-9_+/-])"
 _PEM = r"[A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
 
@@ -151,6 +154,11 @@ class Redactor:
                     break
         return text
 
+    def file(self, source: BinaryIO) -> Iterator[bytes]:
+        """The content of `source` without secrets, in pieces; whatever bytes it has, the others stay as they are."""
+        for piece in _pieces(source):
+            yield self.text(piece.decode("latin-1")).encode("latin-1")
+
     def data(self, value: Any) -> Any:
         """A JSON value without secrets in its strings and keys, however deep; the same object when there are none."""
         return self._data(value, 0)
@@ -175,6 +183,23 @@ class Redactor:
             changed = changed or name is not key or content is not item
             clean[_free(name, clean) if name is not key else name] = content
         return clean if changed else value
+
+
+def _pieces(source: BinaryIO) -> Iterator[bytes]:
+    """The content, cut where no secret can be: after a line or a word, and never inside an open private key."""
+    held = b""
+    while data := source.read(PIECE):
+        data = held + data
+        cut = max(data.rfind(b"\n"), data.rfind(b" ")) + 1
+        opened = data.rfind(b"-----BEGIN ", 0, cut)
+        if opened >= 0 and data.find(b"-----END ", opened) < 0:
+            cut = opened
+        if not cut and len(data) > MOST_HELD:
+            cut = len(data)
+        if cut:
+            yield data[:cut]
+        held = data[cut:]
+    yield held
 
 
 def _replace(pattern: Pattern, text: str) -> str:

@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import threading
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -18,6 +19,10 @@ from agentos_jupyter.log.failure import unwritable
 MAX_CHUNK = 2 << 20
 MAX_UPLOADS = 64
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+Clean = Callable[[BinaryIO], Iterable[bytes]]
+"""Bytes as they came → as they are stored, in pieces."""
 
 
 @dataclass
@@ -94,13 +99,16 @@ class Blobs:
         except FileNotFoundError:
             raise self._missing(digest) from None
 
-    async def upload(self, id: str, offset: int, data: bytes, last: bool, *, limit: int) -> str | None:
+    async def upload(
+        self, id: str, offset: int, data: bytes, last: bool, *, limit: int, clean: Clean | None = None
+    ) -> str | None:
         """Add one chunk (at most 2 MiB) at `offset`, which must be where the last one ended; the digest once `last`.
 
         Repeating the chunk that was just taken is answered as the first time (a client that lost the answer).
-        `limit` bounds the whole. Raises `EventRefused`, after which the upload is forgotten, and `LogUnwritable`.
+        `limit` bounds the whole; what `clean` makes of it is what is stored.
+        Raises `EventRefused`, after which the upload is forgotten, and `LogUnwritable`.
         """
-        return await asyncio.to_thread(self._upload_now, id, offset, data, last, limit)
+        return await asyncio.to_thread(self._upload_now, id, offset, data, last, limit, clean)
 
     def abort(self, id: str) -> None:
         """Forget an unfinished upload."""
@@ -119,15 +127,15 @@ class Blobs:
         for path in self.folder.glob("upload-*"):
             path.unlink(missing_ok=True)
 
-    def _upload_now(self, id: str, offset: int, data: bytes, last: bool, limit: int) -> str | None:
+    def _upload_now(self, id: str, offset: int, data: bytes, last: bool, limit: int, clean: Clean | None) -> str | None:
         with self._lock:
             try:
-                return self._take(id, offset, data, last, limit)
+                return self._take(id, offset, data, last, limit, clean)
             except OSError as error:
                 self.abort(id)
                 raise unwritable(error, self.folder) from error
 
-    def _take(self, id: str, offset: int, data: bytes, last: bool, limit: int) -> str | None:
+    def _take(self, id: str, offset: int, data: bytes, last: bool, limit: int, clean: Clean | None) -> str | None:
         end = offset + len(data)
         size, digest = self._finished.get(id, (-1, ""))
         if last and offset and end == size:
@@ -139,6 +147,8 @@ class Blobs:
         upload.file.write(data)
         upload.sha.update(data)
         upload.size = end
+        if last and clean is not None:
+            self._clean(upload, clean)
         return self._finish(id, upload) if last else None
 
     def _begin(self, id: str, offset: int) -> _Upload:
@@ -167,6 +177,24 @@ class Blobs:
         if offset + len(data) > limit:
             self.abort(id)
             raise EventRefused(f"This upload may have at most {limit} bytes: shorten the content.")
+
+    def _clean(self, upload: _Upload, clean: Clean) -> None:
+        """Replace the bytes by what `clean` makes of them."""
+        upload.file.flush()
+        path, file = self._temporary()
+        sha = hashlib.sha256()
+        try:
+            with upload.path.open("rb") as source:
+                for piece in clean(source):
+                    file.write(piece)
+                    sha.update(piece)
+        except BaseException:
+            file.close()
+            path.unlink(missing_ok=True)
+            raise
+        upload.file.close()
+        upload.path.unlink()
+        upload.file, upload.path, upload.sha = file, path, sha
 
     def _finish(self, id: str, upload: _Upload) -> str:
         digest = "sha256:" + upload.sha.hexdigest()

@@ -488,7 +488,7 @@ class Content:
         self._call = call
 
     async def put(self, *, upload: str, offset: int | None = None, base64: str, last: bool | None = None) -> Uploaded:
-        """Store bytes, chunk by chunk and in order; what is stored is on disk when the digest is returned."""
+        """Store bytes, chunk by chunk and in order; what is stored, without secrets, is on disk when the digest is returned."""
         return await self._call("content.put", _given(upload=upload, offset=offset, base64=base64, last=last))  # type: ignore[no-any-return]
 
     async def read(self, *, digest: str, offset: int | None = None, length: int | None = None) -> Bytes:
@@ -676,7 +676,7 @@ class SyncContent:
         self._call = call
 
     def put(self, *, upload: str, offset: int | None = None, base64: str, last: bool | None = None) -> Uploaded:
-        """Store bytes, chunk by chunk and in order; what is stored is on disk when the digest is returned."""
+        """Store bytes, chunk by chunk and in order; what is stored, without secrets, is on disk when the digest is returned."""
         return self._call("content.put", _given(upload=upload, offset=offset, base64=base64, last=last))  # type: ignore[no-any-return]
 
     def read(self, *, digest: str, offset: int | None = None, length: int | None = None) -> Bytes:
