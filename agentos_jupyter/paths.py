@@ -6,6 +6,7 @@ import hashlib
 import os
 import stat
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from agentos_jupyter.errors import WorkspaceRefused
@@ -80,11 +81,17 @@ def runtime_dir() -> Path:
     base = os.environ.get("XDG_RUNTIME_DIR")
     folder = (
         Path(base) / "agentos"
-        if base and os.access(base, os.W_OK)
+        if base and os.path.isabs(base) and os.access(base, os.W_OK)
         else Path(tempfile.gettempdir()) / f"agentos-{os.getuid()}"
     )
-    folder.mkdir(mode=0o700, parents=False, exist_ok=True)
-    found = folder.lstat()
+    try:
+        with suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        found = folder.lstat()
+    except OSError as error:
+        raise WorkspaceRefused(
+            f"The runtime folder {folder} cannot be made ({error.strerror}): set XDG_RUNTIME_DIR to a folder of yours."
+        ) from None
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
         raise WorkspaceRefused(
             f"The runtime folder {folder} is not a private folder of yours (owner {found.st_uid}, "

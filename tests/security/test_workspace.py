@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -82,3 +84,39 @@ def test_a_strangers_mark_above_our_folder_does_not_choose_the_workspace(
     assert paths.workspace() == ours.resolve()
     os.chown(ours, 54321, 54321)  # a folder that is mounted into a container: one owner for all of it
     assert paths.workspace() == workspace.resolve()
+
+
+@pytest.mark.parametrize("trick", ["link", "file", "open", "relative"])
+def test_sockets_lie_in_a_private_folder_of_ours_or_nowhere(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, trick: str
+) -> None:
+    """Tried: somebody was there first. A relative XDG_RUNTIME_DIR could lie in the workspace, where agents look."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "." if trick == "relative" else str(workspace))
+    monkeypatch.chdir(workspace)
+    taken = workspace / "agentos"
+    match trick:
+        case "link":
+            taken.symlink_to("/tmp")
+        case "file":
+            taken.touch()
+        case "open":
+            taken.mkdir()
+            taken.chmod(0o755)
+        case "relative":
+            assert workspace.name not in str(paths.socket_path(workspace))
+            return
+
+    with pytest.raises(WorkspaceRefused, match="not a private folder of yours"):
+        paths.socket_path(workspace)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
+def test_another_user_reaches_no_daemon(workspace: Path) -> None:
+    with SyncLink(workspace):
+        path = paths.socket_path(workspace)
+        attack = f"import os, socket; os.setuid(65534); socket.socket(socket.AF_UNIX).connect({str(path)!r})"
+        done = subprocess.run([sys.executable, "-c", attack], capture_output=True, text=True, check=False)
+
+        assert "PermissionError" in done.stderr
+        assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+        assert (workspace / ".agentos").stat().st_mode & 0o777 == 0o700
