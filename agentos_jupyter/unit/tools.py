@@ -9,12 +9,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from agentos_jupyter.errors import AgentOSError
+from agentos_jupyter.errors import AgentOSError, EventRefused
 from agentos_jupyter.records import Observation, ToolSpec
 from agentos_jupyter.sandbox import Outcome, Sandbox
 
 CHUNK = 2 * 1024 * 1024
 """Bytes of one content.put, as the syscall allows."""
+
+PUT_TRIES = 3
 
 OnOutput = Callable[[bytes], None]
 
@@ -105,7 +107,21 @@ class Bash:
 
 
 async def put(link: Putter, file: BinaryIO) -> str:
-    """Put everything in `file` into the content store, in chunks; its digest."""
+    """Put everything in `file` into the content store, in chunks; its digest.
+
+    A daemon that was started anew does not know the chunks it was sent before: then all are sent again.
+    """
+    for _ in range(PUT_TRIES - 1):
+        try:
+            return await _put(link, file)
+        except EventRefused:
+            if file.tell() <= CHUNK:
+                raise
+            await asyncio.to_thread(file.seek, 0)
+    return await _put(link, file)
+
+
+async def _put(link: Putter, file: BinaryIO) -> str:
     upload, offset = secrets.token_hex(8), 0
     chunk = await asyncio.to_thread(file.read, CHUNK)
     while True:

@@ -7,6 +7,7 @@ import base64
 import contextlib
 import hashlib
 import inspect
+import io
 import json
 import os
 import random
@@ -21,6 +22,7 @@ import pytest
 
 from agentos_jupyter.errors import BudgetExceeded, InternalError, LeaseExpired, SessionBusy
 from agentos_jupyter.unit import loop
+from agentos_jupyter.unit.tools import CHUNK, put
 
 DONE = {"when": {"role": "tool"}, "say": "Done."}
 
@@ -343,6 +345,24 @@ async def test_kill_9_of_the_daemon_in_a_model_call_asks_again(open_desk: Any, k
     outcome = await asyncio.wait_for(task, 30)
     assert (outcome.info["status"], outcome.info["answer"]) == ("ok", "a b c d e")
     assert (await desk.types(session)).count("assistant.message") == 1
+
+
+async def test_kill_9_of_the_daemon_between_two_chunks_sends_them_again(open_desk: Any, kill: Any) -> None:
+    desk = await open_desk([{"say": "ok"}])
+    data = os.urandom(CHUNK * 2 + 5)
+
+    class Dying(io.BytesIO):
+        reads = 0
+
+        def read(self, size: int | None = -1) -> bytes:
+            self.reads += 1
+            if self.reads == 3:
+                kill()
+            return super().read(size)
+
+    digest = await put(desk.link, Dying(data))
+    assert digest == "sha256:" + hashlib.sha256(data).hexdigest()
+    assert (await desk.link.call("content.read", {"digest": digest, "length": 0}))["total"] == len(data)
 
 
 @pytest.mark.slow
