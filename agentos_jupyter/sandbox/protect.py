@@ -108,13 +108,15 @@ class Protection:
     def _survey(self) -> tuple[list[Guard], list[str]]:
         kinds: dict[str, Guard] = {STATE_NAME: Guard(STATE_NAME, "hidden")}
         missing: list[str] = []
-        for name in self.names:
+        names = list(self.names)
+        for name in names:  # which grows by what links lead to
             parts = _parts(name)
             for depth in range(1, len(parts) + 1):
                 path = "/".join(parts[:depth])
                 found = self._look(path)
                 if found is not None and stat.S_ISLNK(found.st_mode):
-                    self._link(path, kinds)
+                    leads = self._link(path, kinds)
+                    names += [leads] if leads and leads not in names else []
                     break
                 if found is None:
                     missing.append(path if depth < len(parts) or not _is_file(name) else path + "\0")
@@ -126,15 +128,19 @@ class Protection:
         guards.sort(key=lambda guard: guard.path.count("/"))
         return guards, list(dict.fromkeys(missing))
 
-    def _link(self, path: str, kinds: dict[str, Guard]) -> None:
-        """Nothing can be mounted on a symbolic link, so the folder that holds it becomes read-only."""
-        parent, _, name = path.rpartition("/")
-        if not parent:
+    def _link(self, path: str, kinds: dict[str, Guard]) -> str | None:
+        """Nothing can be mounted on a symbolic link, so the folder that holds it becomes read-only; so must be what it
+        leads to, which is returned where it lies below the root."""
+        parent, _, _ = path.rpartition("/")
+        place = f"{self.root}/{path}"
+        target = os.path.normpath(os.path.join(os.path.dirname(place), os.readlink(place)))
+        below = os.path.relpath(target, self.root)
+        if not parent or below in (".", STATE_NAME) or os.path.realpath(target) != os.path.realpath(place):
             raise SandboxUnavailable(
-                f"{self.root / name} is a symbolic link, which a sandbox cannot protect: replace it with what it "
-                "points to."
+                f"{place} is a symbolic link, which a sandbox cannot protect: replace it with what it points to."
             )
         kinds[parent] = Guard(parent, "read-only")
+        return None if below.startswith("../") else below
 
     def _look(self, path: str) -> os.stat_result | None:
         try:
