@@ -172,7 +172,8 @@ async def test_a_hundred_commands_leave_no_descriptor(box: Sandbox) -> None:
     for number in range(100):
         assert (await box.run(f"echo {number}")).head_tail == f"{number}\n".encode()
     assert len(os.listdir("/proc/self/fd")) == before
-    assert (await said(box, "ls /proc/$$/fd | wc -l")) == "3\n"
+    # 0, 1, 2 and the folder that ls reads; the shell itself may still hold a pipe of this very line
+    assert (await said(box, "ls /proc/self/fd | wc -l")) == "4\n"
 
 
 async def test_commands_wait_for_each_other(box: Sandbox) -> None:
