@@ -54,7 +54,11 @@ class Sandbox:
         self.tier = tier
         self.limits = limits
         self.environ = dict(environ or {})
-        binds = [*mounts.interpreter(self.root), *(mounts.Bind(os.path.realpath(p), os.path.abspath(p)) for p in read)]
+        binds = [
+            *mounts.interpreter(self.root),
+            *mounts.own_code(self.root),
+            *(mounts.Bind(os.path.realpath(p), os.path.abspath(p)) for p in read),
+        ]
         self._binds, own = mounts.split(binds, self.root)
         self._protection = Protection(
             self.root, state or paths.state_dir(self.root), (*paths.PROTECTED, *protected, *own)

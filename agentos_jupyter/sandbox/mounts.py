@@ -84,6 +84,12 @@ def interpreter(root: Path) -> list[Bind]:
     return [bind for bind in binds.values() if not _inside(bind.target, "/usr")]
 
 
+def own_code(root: Path) -> list[Bind]:
+    """This package, where it lies in the root (a source checkout): an agent must not write the code that holds it."""
+    package = os.path.realpath(Path(__file__).parent.parent)
+    return [Bind(package, package)] if _inside(package, str(root)) else []
+
+
 def _prefix_parts(prefix: str, root: Path) -> Iterator[str]:
     """The prefix; only its own folders where it holds more than Python, as a home folder does."""
     real = os.path.realpath(prefix)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -12,10 +13,12 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
+import agentos_jupyter
 from agentos_jupyter.errors import SandboxUnavailable
 from agentos_jupyter.sandbox import Limits, Sandbox, Tier
 from agentos_jupyter.sandbox.box import GIT_READ_ONLY, STATE_RESET
@@ -101,6 +104,35 @@ async def test_an_interpreter_inside_the_root_is_read_only(root: Path, tier: Tie
     )
     assert answer.stdout.startswith(f"{venv}\n"), answer.stderr
     assert "Read-only" in answer.stdout and "busy" in answer.stdout and answer.stdout.endswith("written\n")
+
+
+FROM_A_CHECKOUT = """
+import asyncio, json, sys
+from pathlib import Path
+from agentos_jupyter.sandbox import Limits, Sandbox, probe
+
+async def main():
+    root = Path(sys.argv[1])
+    async with Sandbox(root, await probe(allow_contained=False), Limits(**json.loads(sys.argv[2]))) as box:
+        outcome = await box.run("touch here; echo planted >> agentos_jupyter/paths.py; mv agentos_jupyter elsewhere")
+        print(outcome.head_tail.decode())
+
+asyncio.run(main())
+"""
+
+
+async def test_a_checkout_cannot_be_changed_by_the_agent_that_runs_on_it(
+    root: Path, tier: Tier, limits: Limits
+) -> None:
+    package = Path(agentos_jupyter.__file__).parent
+    shutil.copytree(package, root / "agentos_jupyter", ignore=shutil.ignore_patterns("__pycache__"))
+    command = [sys.executable, "-P", "-c", FROM_A_CHECKOUT, str(root), json.dumps(asdict(limits))]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=30, env={"PYTHONPATH": str(root)}, check=True
+    )
+    assert "Read-only file system" in done.stdout
+    assert (root / "here").exists()
+    assert (root / "agentos_jupyter" / "paths.py").read_bytes() == (package / "paths.py").read_bytes()
 
 
 async def test_the_state_folder_is_invisible(box: Sandbox) -> None:
