@@ -13,6 +13,7 @@ from tests.bench import peers
 from tests.bench.common import Asked, around, private, run, server, table, workspace
 
 AT = (10, 200, 390, 1000)
+SHORT = 30
 
 
 def agentos(base: Path, asked: Asked, name: str, turns: int) -> dict[str, Any]:
@@ -39,41 +40,50 @@ def mini(asked: Asked, name: str, turns: int) -> None:
     )
 
 
-def measure(rounds: int = 3, turns: int = 1000, with_mini: bool = True) -> str:
-    """The table: medians over the rounds of medians around each turn."""
+def measure(long: int = 3, short: int = 6, turns: int = 1000) -> str:
+    """The table: at each turn, the median over the runs that came so far of their median around it.
+
+    `short` rounds of 30 turns alternate all three, so that turn 10 is compared under the same noise; then `long` rounds
+    of `turns` turns, of which mini-swe-agent, being slow, takes part in the first.
+    """
     spans: dict[str, list[list[float]]] = {"agentos": [], "floor": [], "mini": []}
     memories: list[dict[str, Any]] = []
-    if with_mini:
-        peers.python()
+    peers.python()
     with private() as base, server() as asked:
-        for number in range(rounds):
-            memories.append(agentos(base, asked, f"agentos{number}", turns))
-            spans["agentos"].append(asked.overhead(f"agentos{number}"))
-            floor(asked, f"floor{number}", turns)
-            spans["floor"].append(asked.overhead(f"floor{number}"))
-            if with_mini and number == 0:
-                mini(asked, "mini", turns)
-                spans["mini"].append(asked.overhead("mini"))
-        sizes = [size for _, _, size in asked.times("agentos0")]
+        for number in range(short + long):
+            length = SHORT if number < short else turns
+            found = agentos(base, asked, f"agentos{number}", length)
+            floor(asked, f"floor{number}", length)
+            if number <= short:
+                mini(asked, f"mini{number}", length)
+                spans["mini"].append(asked.overhead(f"mini{number}"))
+            if number >= short:
+                memories.append(found)
+            for name in ("agentos", "floor"):
+                spans[name].append(asked.overhead(f"{name}{number}"))
+        sizes = [size for _, _, size in asked.times(f"agentos{short}")]
     return _tables(spans, memories, sizes, [at for at in AT if at <= turns])
+
+
+def _runs(runs: list[list[float]], turn: int) -> list[float]:
+    """The median around a turn in each run that came so far."""
+    return [around(run, turn) for run in runs if len(run) >= turn]
 
 
 def _tables(
     spans: dict[str, list[list[float]]], memories: list[dict[str, Any]], sizes: list[int], at: list[int]
 ) -> str:
-    figures = {
-        name: [statistics.median(around(one, turn) for one in each) if each else None for turn in at]
-        for name, each in spans.items()
-    }
+    figures = {name: [statistics.median(_runs(each, turn)) for turn in at] for name, each in spans.items()}
     ours, bare, peer = figures["agentos"], figures["floor"], figures["mini"]
     rows = [
         ["floor: httpx + `bash -c`, ms", *bare],
         ["mini-swe-agent 2.4, ms", *peer],
         ["**AgentOS**, everything on, ms", *ours],
         ["AgentOS ÷ floor", *(a / b for a, b in zip(ours, bare, strict=True))],
-        ["AgentOS ÷ mini-swe-agent", *(a / b if b else None for a, b in zip(ours, peer, strict=True))],
-        ["AgentOS, fastest round, ms", *(min(around(one, turn) for one in spans["agentos"]) for turn in at)],
-        ["AgentOS, slowest round, ms", *(max(around(one, turn) for one in spans["agentos"]) for turn in at)],
+        ["AgentOS ÷ mini-swe-agent", *(a / b for a, b in zip(ours, peer, strict=True))],
+        ["mini-swe-agent, fastest run, ms", *(min(_runs(spans["mini"], turn)) for turn in at)],
+        ["AgentOS, fastest run, ms", *(min(_runs(spans["agentos"], turn)) for turn in at)],
+        ["AgentOS, slowest run, ms", *(max(_runs(spans["agentos"], turn)) for turn in at)],
         ["AgentOS, body of the request, kB", *(sizes[turn] / 1000 for turn in at)],
     ]
     daemon = [each["daemon"] for each in memories]
