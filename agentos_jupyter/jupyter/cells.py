@@ -64,6 +64,7 @@ Cell = Prompt | Bash | Python | Sql | Parameters | Help | Command
 
 _LINE = re.compile(r"(%%?)([^\W\d][\w.-]*)?[ \t]*(.*)", re.DOTALL)
 _BINDING = re.compile(r"(\w+)[ \t]*<<[ \t]*(.*)", re.DOTALL)
+_IPYTHON = frozenset({"In", "Out", "aos", "exit", "get_ipython", "open", "quit"})
 _FIELD = re.compile(r"\\?\{\{[ \t]*([^\W\d]\w*)[ \t]*\}\}")
 
 
@@ -146,7 +147,9 @@ def _named(line: str) -> tuple[str, str]:
             f"A command is {line[:2].rstrip()!r} and a name, without a space between; %help lists them. \\% begins a prompt with a %."
         )
     if name not in COMMANDS:
-        raise CommandError(nearest("command", name, COMMANDS), command=name)
+        raise CommandError(
+            nearest("command", name, COMMANDS) + " IPython's own magics go into a %%python cell.", command=name
+        )
     return name, match[3].strip()
 
 
@@ -157,14 +160,18 @@ def fill(text: str, variables: Mapping[str, Any]) -> str:
         if match[0].startswith("\\"):
             return match[0][1:]
         if match[1] not in variables:
-            known = [name for name in variables if not name.startswith("_")]
             raise CommandError(
-                nearest("variable", match[1], known[:200])
+                nearest("variable", match[1], names(variables)[:200])
                 + " Set it in a %%parameters or %%python cell, or write \\{{…}} for the braces."
             )
         return shown(variables[match[1]])
 
     return _FIELD.sub(value, text)
+
+
+def names(variables: Mapping[str, Any]) -> list[str]:
+    """The variables a person has set: neither private ones nor those that every IPython shell begins with."""
+    return sorted(name for name in variables if not name.startswith("_") and name not in _IPYTHON)
 
 
 def shown(value: Any) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agentos_jupyter.errors import AgentOSError
+from agentos_jupyter.jupyter.cells import names
 from agentos_jupyter.jupyter.desk import Desk
 from agentos_jupyter.jupyter.table import COMMANDS, DISPATCH, SESSION, overview
 
@@ -42,8 +43,7 @@ async def complete(code: str, position: int, desk: Desk, variables: Mapping[str,
     before = code[:position]
     field = _FIELD.search(before)
     if field:
-        names = [name for name in variables if not name.startswith("_")]
-        return position - len(field[1]), sorted(name for name in names if name.startswith(field[1]))
+        return position - len(field[1]), [name for name in names(variables) if name.startswith(field[1])]
     line = before.rpartition("\n")[2].lstrip()
     first = code.lstrip()[:1]
     if first not in ("%", "?") or line[:1] not in ("%", "?"):

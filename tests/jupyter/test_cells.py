@@ -53,6 +53,7 @@ def test_classify(code: str, cells: tuple[object, ...]) -> None:
         ("%sesion", "did you mean 'session'?"),
         ("%%pyton\nx", "did you mean 'python'?"),
         ("%model gpt", "no command named 'model'"),
+        ("%pip install x", "IPython's own magics go into a %%python cell"),
         ("%%agent\nx", "no command named 'agent'"),
         ("%", "A command is '%' and a name"),
         ("% session", "without a space"),
@@ -80,6 +81,8 @@ def test_fields_are_filled_once() -> None:
     assert fill("\\{{name}} {{ a.b }} {{}} {x}", variables) == "{{name}} {{ a.b }} {{}} {x}"
     with pytest.raises(CommandError, match=r"no variable named 'nam'; did you mean 'name'\?"):
         fill("{{nam}}", variables)
+    with pytest.raises(CommandError, match=r"no variable named 'nope'\. Known: limit\."):
+        fill("{{nope}}", {"In": [], "Out": {}, "open": open, "exit": 0, "_": 1, "limit": 3})
 
 
 def test_a_filled_prompt_is_never_classed_again() -> None:
