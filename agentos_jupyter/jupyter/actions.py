@@ -77,13 +77,27 @@ async def _named(run: CellRun, name: str) -> None:
 async def _use(run: CellRun, found: dict[str, Any]) -> None:
     await run.desk.use(found)
     lines = [f"Going on with session {one_line(found['name'])} ({found['id']}): {found['turns']} turns so far."]
-    if found.get("unfinished"):
-        lines.append(
-            f"Its dispatch {found['unfinished']} did not end: `%dispatch run {found['unfinished']}` continues it, a new prompt gives it up."
-        )
-    if found.get("holder"):
-        lines.append(f"It is at work for {one_line(found['holder'], 200)}.")
+    if open_end := found.get("unfinished") or await _lost(run, found["id"]):
+        lines.append(_not_ended(open_end, found.get("holder")))
     run.screen.note("\n".join(lines))
+
+
+def _not_ended(dispatch_id: str, holder: str | None) -> str:
+    """What can be done about a dispatch that has begun and not ended."""
+    if holder:
+        return (
+            f"Its dispatch {dispatch_id} is held by {one_line(holder, 200)}: `%attach {dispatch_id}` follows it, "
+            f"`%dispatch run {dispatch_id}` continues it when nobody holds it."
+        )
+    return (
+        f"Its dispatch {dispatch_id} did not end: `%dispatch run {dispatch_id}` continues it, a new prompt gives it up."
+    )
+
+
+async def _lost(run: CellRun, session_id: str) -> str | None:
+    """The session's last dispatch, where it was lost with the kernel that ran it: it may still be continued."""
+    newest = (await run.desk.call("dispatch.list", {"session": session_id, "limit": 1}))["dispatches"]
+    return next((each["id"] for each in newest if each["status"] == "lost" and each["kind"] == "prompt"), None)
 
 
 def _began(created: dict[str, Any]) -> str:
@@ -99,7 +113,7 @@ async def _session_text(run: CellRun) -> str:
         ("phase", found["phase"] + (f", held by {found['holder']}" if found.get("holder") else "")),
         ("model", found["model"] or "the workspace's"),
         ("so far", f"{found['dispatches']} dispatches, {found['turns']} turns"),
-        ("began", found["created"]),
+        ("began", _when(found["created"])),
         ("root", found["root"]),
     ]
     return _pairs(rows)

@@ -26,8 +26,9 @@ WIDEST = 160
 LIVE, DONE = (4_000, 40), (16_000, 200)
 """Characters and lines shown of a running and of a finished step."""
 
-_PRE = '<pre style="font-family:monospace;white-space:pre-wrap;max-height:30em;overflow:auto;margin:0 0 0 1em">'
-_NOTE = '<pre style="font-family:monospace;white-space:pre-wrap">'
+_WRAP = "font-family:monospace;white-space:pre-wrap;word-break:normal;overflow-wrap:anywhere"
+_PRE = f'<pre style="{_WRAP};max-height:30em;overflow:auto;margin:0 0 0 1em">'
+_NOTE = f'<pre style="{_WRAP};margin:0">'
 
 
 class Port(Protocol):
@@ -88,7 +89,12 @@ class Step:
         )
 
     def plain(self) -> str:
-        return "\n".join(part for part in (self.line(), self._long_command(), self.text()) if part)
+        line, text = self.line(), self.text()
+        if (
+            self.done and not self.command and text.startswith(line)
+        ):  # a text whose first line is its head: nothing folds here
+            return text
+        return "\n".join(part for part in (line, self._long_command(), text) if part)
 
     @staticmethod
     def _block(text: str) -> str:

@@ -10,14 +10,26 @@ from agentos_jupyter.jupyter.safe import escape, one_line
 
 SHOWN = 200
 WIDEST = 200
+NARROW = 24
+"""Characters that are never broken: an id, a time."""
+
+_LEFT = "text-align:left"
 
 
 def html(columns: Sequence[str], rows: Sequence[Sequence[Any]], note: str = "") -> str:
     """An HTML table of the first rows."""
-    head = "".join(f"<th>{escape(name)}</th>" for name in columns)
-    body = "".join(f"<tr>{''.join(f'<td>{escape(_cell(value))}</td>' for value in row)}</tr>" for row in rows[:SHOWN])
+    head = "".join(f'<th style="{_LEFT}">{escape(name)}</th>' for name in columns)
+    body = "".join(f"<tr>{''.join(map(_datum, row))}</tr>" for row in rows[:SHOWN])
     last = f"<p>{escape(line)}</p>" if (line := _note(rows, note)) else ""
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{last}"
+
+
+def _datum(value: Any) -> str:
+    """A cell of the HTML: words to the left, numbers where the front end has them; what is short stays on its line."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"<td>{value}</td>"
+    shown = _cell(value)
+    return f'<td style="{_LEFT}{";white-space:nowrap" if len(shown) <= NARROW else ""}">{escape(shown)}</td>'
 
 
 def text(columns: Sequence[str], rows: Sequence[Sequence[Any]], note: str = "") -> str:

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from agentos_jupyter.jupyter.display import Step
+
 from .conftest import Notebook
 
 Configure = Callable[..., Path]
@@ -62,6 +64,13 @@ def test_a_prompt_runs_a_command_and_answers(rules: Callable[..., None], noteboo
     assert notebook.run("%%python\naos.last").answer.startswith("'# Done")
     assert notebook.run("%%python\naos.session").answer == repr(metadata["session"])
     assert notebook.run("%%python\n_3 is _, _1 is Out[1], _1[:6]").answer == "(True, True, '# Done')"
+
+
+def test_a_text_of_several_lines_is_said_once_in_plain_text() -> None:
+    step = Step("I look.")
+    step.finish(body="I look.\nThen I act.")
+    assert step.plain() == "I look.\nThen I act."
+    assert "<summary>I look.</summary>" in step.html()
 
 
 def test_parameters_fill_a_prompt_once(rules: Callable[..., None], notebook: Notebook) -> None:
@@ -213,7 +222,8 @@ def test_sql_shows_a_table_and_binds_rows(rules: Callable[..., None], notebook: 
     notebook.run("!echo '<b>x</b>'")
     cell = notebook.run("%%sql\nselect type, '<i>' as mark from events order by position limit 2")
     [result] = cell.of("execute_result")
-    assert "<td>session.created</td><td>&lt;i&gt;</td>" in result["data"]["text/html"]
+    cells = re.findall("<td[^>]*>(.*?)</td>", result["data"]["text/html"])
+    assert cells[:2] == ["session.created", "&lt;i&gt;"]
     assert result["data"]["text/plain"].splitlines()[2].split() == ["session.created", "<i>"]
     bound = notebook.run("%%sql rows <<\nselect count(*) as n from events")
     assert bound.messages == []
@@ -318,7 +328,7 @@ def test_two_notebooks_and_one_busy_session(rules: Callable[..., None], open_not
     listed = two.run(
         "%%python\n[s['id'] for s in aos.call('session.list', {})['sessions'] if s['phase'] == 'dispatched'][0]"
     ).answer.strip("'")
-    two.run(f"%session resume {listed}")
+    assert re.search(r"is held by .*`%attach d-", two.run(f"%session resume {listed}").text)
     code, sentence = two.run("me too").error
     assert code == "session.busy"
     assert "is at work for" in sentence
@@ -376,6 +386,7 @@ def test_a_killed_kernels_dispatch_is_continued_in_another(rules: Callable[..., 
         time.sleep(0.2)
     assert "lost" in listed
     dispatch = re.findall(r"d-\S+", listed)[0]
+    assert f"`%dispatch run {dispatch}` continues it" in two.run(f"%session resume s-{dispatch.split('-')[1]}").text
     cell = two.run(f"%dispatch run {dispatch}")
     assert cell.answer.startswith("I looked.")
 
