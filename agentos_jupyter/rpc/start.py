@@ -135,7 +135,7 @@ def _read_line(descriptor: int, deadline: float) -> bytes:
     return data
 
 
-_OFFERED = ("AGENTOS_MODEL", "AGENTOS_TRUST")
+_OFFERED = ("AGENTOS_MODEL", "AGENTOS_TRUST", "OPENAI_MODEL")
 _OFFERED_ENDINGS = ("_API_KEY", "_BASE_URL")
 
 

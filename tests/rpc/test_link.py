@@ -251,6 +251,19 @@ def test_the_daemon_is_started_with_a_safe_environment() -> None:
     assert not {"PYTHONSTARTUP", "PYTHONINSPECT"} & set(environ)
 
 
+def test_a_client_offers_what_chooses_a_model_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = {
+        "AGENTOS_MODEL": "openai/a",
+        "OPENAI_MODEL": "b",
+        "OPENAI_BASE_URL": "http://127.0.0.1:1/v1",
+        "X_API_KEY": "c",
+    }
+    for name, value in {**chosen, "SECRET": "d"}.items():
+        monkeypatch.setenv(name, value)
+    offered = start.offer()["environ"]
+    assert {name: offered.get(name) for name in [*chosen, "SECRET"]} == {**chosen, "SECRET": None}
+
+
 def test_connecting_takes_milliseconds_when_a_daemon_runs(workspace: Path) -> None:
     with SyncLink(workspace):
         started = time.perf_counter()
