@@ -20,7 +20,7 @@ from agentos_jupyter import __version__, paths
 from agentos_jupyter.cli import text
 from agentos_jupyter.cli.status import model
 from agentos_jupyter.cli.stop import stop
-from agentos_jupyter.errors import AgentOSError, DaemonUnavailable
+from agentos_jupyter.errors import AgentOSError, ConfigError, DaemonUnavailable, WorkspaceUntrusted
 from agentos_jupyter.rpc.sync import SyncLink
 
 LITTLE_SPACE = 500_000_000
@@ -117,6 +117,8 @@ def daemon(workspace: Path) -> Iterator[Check]:
             yield asked("log", lambda: log(link), last_words)
             yield asked("services", lambda: services(link, info), last_words)
             yield Check("model", not info["model_problem"], model(info), NAME_A_MODEL, needed=False)
+    except (ConfigError, WorkspaceUntrusted) as error:
+        yield Check("daemon", False, error.message, "mend the line, or set the variable, that the sentence names")
     except AgentOSError as error:
         yield Check("daemon", False, error.message, last_words)
 

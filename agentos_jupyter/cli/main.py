@@ -44,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(_parser().parse_args(argv))
     except AgentOSError as error:
-        print(f"agentos: {visible(error.message)}", file=sys.stderr)
+        sentence = "\n".join(map(visible, error.message.split("\n")))  # what SQL is wrong is shown with a mark beneath
+        print(f"agentos: {sentence}", file=sys.stderr)
         return 1
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the flush at exit complains again

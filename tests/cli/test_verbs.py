@@ -116,6 +116,12 @@ def test_sql_that_would_write_is_refused(agentos: Run) -> None:
     assert done.stderr.startswith("agentos: ")
 
 
+def test_what_is_wrong_in_sql_is_marked_beneath_it(agentos: Run) -> None:
+    done = agentos("sql", "select * fro events")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-2:] == ["LINE 1: select * fro events", " " * 21 + "^" * 6]
+
+
 def test_runs_of_a_new_workspace(agentos: Run) -> None:
     assert "No dispatch yet" in agentos("runs").stdout
     assert agentos("runs", "--json").stdout == ""
@@ -150,6 +156,7 @@ def test_doctor_fails_where_the_daemon_cannot_start(agentos: Run, workspace: Pat
     done = agentos("doctor")
     assert done.returncode == 1
     assert "agentos.yaml:" in done.stdout
+    assert "daemon.log" not in done.stdout, "the sentence has the cure"
 
 
 def test_a_reader_that_goes_away_is_no_traceback(workspace: Path) -> None:
