@@ -37,11 +37,13 @@
     │   └── HookUnknown              hook.unknown
     ├── SkillNotFound                skill.not_found
     ├── SandboxUnavailable           sandbox.unavailable
+    ├── BadArguments                 tool.bad_arguments  the model: it reads this as an observation
     ├── CommandError                 command.invalid
     ├── CommandFailed                command.failed    a person's own `%%bash` cell
     ├── RpcError                     rpc.*
     │   ├── UnknownSyscall           rpc.unknown_method
     │   ├── InvalidParams            rpc.invalid_params
+    │   ├── BadFrame                 rpc.bad_frame
     │   ├── FrameTooLarge            rpc.too_large
     │   ├── ConnectionLost           rpc.connection_lost
     │   └── Cancelled                cancelled
@@ -226,6 +228,12 @@ class CommandError(AgentOSError):
     code = "command.invalid"
 
 
+class BadArguments(AgentOSError):
+    """A tool call's arguments that a model can correct."""
+
+    code = "tool.bad_arguments"
+
+
 class CommandFailed(AgentOSError):
     """A `%%bash` cell ended with another status than 0."""
 
@@ -242,6 +250,12 @@ class UnknownSyscall(RpcError):
 
 class InvalidParams(RpcError):
     code = "rpc.invalid_params"
+
+
+class BadFrame(RpcError):
+    """A line that is not a JSON-RPC object: the channel cannot be trusted any more and is closed."""
+
+    code = "rpc.bad_frame"
 
 
 class FrameTooLarge(RpcError):

@@ -75,31 +75,38 @@ class Service:
 
     async def _start(self) -> None:
         assert self.skill.service is not None
-        ours, theirs = socket.socketpair()
         self._registered = asyncio.get_running_loop().create_future()
-        sdk = Path(__file__).parent.parent / "sdk" / "aos_sdk.py"
-        with theirs:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-I",
-                os.fspath(sdk),
-                os.fspath(self.skill.service),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
-                cwd=self.skill.folder,
-                env={
-                    "AOS_CHANNEL": str(theirs.fileno()),
-                    "LANG": "C.UTF-8",
-                    "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
-                },
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,
-            )
-        assert self._process.stdout is not None
-        self._draining = asyncio.create_task(self._drain(self._process.stdout))
+        ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        self._peer = await Peer.on(ours, self._answer)
+        try:
+            with theirs:
+                self._process = await self._spawn(self.skill.service, theirs.fileno())
+            assert self._process.stdout is not None
+            self._draining = asyncio.create_task(self._drain(self._process.stdout))
+            self._peer = await Peer.on(ours, self._answer)
+        except BaseException:
+            ours.close()
+            raise
+        await self._wait_for_registration()
+
+    async def _spawn(self, file: Path, channel: int) -> asyncio.subprocess.Process:
+        sdk = Path(__file__).parent.parent / "sdk" / "aos_sdk.py"
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-I",
+            os.fspath(sdk),
+            os.fspath(file),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            cwd=self.skill.folder,
+            env={"AOS_CHANNEL": str(channel), "LANG": "C.UTF-8", "PATH": os.environ.get("PATH", "/usr/bin:/bin")},
+            pass_fds=(channel,),
+            start_new_session=True,
+        )
+
+    async def _wait_for_registration(self) -> None:
+        assert self._registered is not None and self._peer is not None
         try:
             async with asyncio.timeout(self._deadline):
                 await asyncio.wait({self._registered, self._peer.closed}, return_when=asyncio.FIRST_COMPLETED)

@@ -13,8 +13,8 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from agentos_jupyter.errors import Cancelled, ConnectionLost, FrameTooLarge, RpcError, UnknownSyscall
-from agentos_jupyter.rpc.wire import MAX_FRAME, BadFrame, error_from_wire, error_to_wire, pack, unpack
+from agentos_jupyter.errors import BadFrame, Cancelled, ConnectionLost, FrameTooLarge, RpcError, UnknownSyscall
+from agentos_jupyter.rpc.wire import MAX_FRAME, error_from_wire, error_to_wire, pack, unpack
 
 MAX_BACKLOG = 16 * MAX_FRAME
 """Bytes written to a reader that takes none of them, after which it is hung up on."""

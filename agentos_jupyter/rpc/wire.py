@@ -10,7 +10,7 @@ import json
 import re
 from typing import Any
 
-from agentos_jupyter.errors import BY_CODE, AgentOSError, FrameTooLarge, InternalError, RpcError
+from agentos_jupyter.errors import BY_CODE, AgentOSError, BadFrame, FrameTooLarge, InternalError, RpcError
 
 PROTOCOL = 1
 """Raised when a frame or a syscall changes in a way that an older peer would misread."""
@@ -26,12 +26,6 @@ APPLICATION_ERROR = -32000
 _STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)')
 _BRACKETS = re.compile(rb"[{\[]+|[}\]]+")
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
-
-
-class BadFrame(RpcError):
-    """A line that is not a JSON-RPC object: the channel cannot be trusted any more and is closed."""
-
-    code = "rpc.bad_frame"
 
 
 def pack(message: dict[str, Any]) -> bytes:

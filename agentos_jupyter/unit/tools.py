@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from agentos_jupyter.errors import AgentOSError, EventRefused
+from agentos_jupyter.errors import BadArguments, EventRefused
 from agentos_jupyter.records import Observation, ToolSpec
 from agentos_jupyter.sandbox import Outcome, Sandbox
 
@@ -19,12 +19,6 @@ CHUNK = 2 * 1024 * 1024
 PUT_TRIES = 3
 
 OnOutput = Callable[[bytes], None]
-
-
-class BadArguments(AgentOSError):
-    """Arguments that a model can correct."""
-
-    code = "tool.bad_arguments"
 
 
 class Stopped(asyncio.CancelledError):

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Coroutine, Mapping
 from typing import Any, Protocol, TypeVar
 
-from agentos_jupyter.errors import AgentOSError, nearest
+from agentos_jupyter.errors import AgentOSError, BadArguments, nearest
 from agentos_jupyter.records import Allow, Call, JudgedCall, Observation, Reject, Reply, Usage, Wait
 from agentos_jupyter.rpc.client import CallInfo, ReplyInfo
-from agentos_jupyter.unit.tools import BadArguments, Stopped, Tool
+from agentos_jupyter.unit.tools import Stopped, Tool
 
 T = TypeVar("T")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import agentos_jupyter
+from agentos_jupyter.errors import BY_CODE
 
 PACKAGE = Path(agentos_jupyter.__file__).parent
 
@@ -111,3 +112,12 @@ def test_the_terminal_starts_with_the_standard_library() -> None:
     code = "import sys, agentos_jupyter.cli.main; print(*{name.split('.')[0] for name in sys.modules})"
     bare = "import sys; print(*{name.split('.')[0] for name in sys.modules})"
     assert printed(code) - printed(bare) <= set(sys.stdlib_module_names) | {"agentos_jupyter"}
+
+
+def test_every_error_stands_in_the_one_tree() -> None:
+    sources = [path for path in PACKAGE.rglob("*.py") if path.name != "errors.py"]
+    classes = [
+        node for path in sources for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ClassDef)
+    ]
+    names = {cls.__name__ for cls in BY_CODE.values()}
+    assert not [each.name for each in classes if names & {getattr(base, "id", "") for base in each.bases}]

@@ -31,6 +31,7 @@ def rows(page: str) -> set[str]:
 
 
 def errors(cls: type[AgentOSError] = AgentOSError) -> Iterator[type[AgentOSError]]:
+    """The whole tree, which stands in one module; tests may have made classes of their own."""
     yield cls
     for child in cls.__subclasses__():
         yield from errors(child)

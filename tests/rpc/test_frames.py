@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from agentos_jupyter.errors import BY_CODE, AgentOSError, FrameTooLarge, InternalError, RpcError, SessionBusy
-from agentos_jupyter.rpc.wire import MAX_DEPTH, MAX_FRAME, BadFrame, error_from_wire, error_to_wire, pack, unpack
+from agentos_jupyter.errors import BY_CODE, AgentOSError, BadFrame, FrameTooLarge, InternalError, RpcError, SessionBusy
+from agentos_jupyter.rpc.wire import MAX_DEPTH, MAX_FRAME, error_from_wire, error_to_wire, pack, unpack
 
 
 @pytest.mark.parametrize(
