@@ -135,7 +135,7 @@ async def _started(kernel: Microkernel, session: Session, params: Begin, dispatc
         "model": params.model or session.model,
         "tools": tools,
         "limits": asdict(limits),
-        "harness": harness(kernel, tools, asdict(limits)),
+        "harness": harness(kernel, params.model or session.model, tools, asdict(limits)),
         "epoch": previous.epoch + 1 if previous else 1,
         "key": params.key,
         "receipts": judged.receipts,
@@ -163,9 +163,13 @@ async def _prompt(kernel: Microkernel, params: Begin) -> str:
     return text
 
 
-def harness(kernel: Microkernel, tools: Sequence[dict[str, Any]], limits: dict[str, Any]) -> str:
-    """One digest over what decides how an agent behaves, besides the model: skills, engine, tools, limits."""
+def harness(kernel: Microkernel, model: str | None, tools: Sequence[dict[str, Any]], limits: dict[str, Any]) -> str:
+    """One digest over what decides how an agent behaves: skills, engine, its own text, models, tools, limits, walls."""
+    settings = kernel.settings
     parts = {
+        "agent": settings.agent.model_dump(),
+        "models": kernel.models.choice(model).names,
+        "protected": settings.protected,
         "skills": {skill.name: skill.digest for skill in kernel.skills.values()},
         "context": kernel.engine,
         "tools": list(tools),

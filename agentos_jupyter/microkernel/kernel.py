@@ -78,7 +78,7 @@ class Microkernel:
                 task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for watched in tuple(self._watched):
-            self._forget(watched)
+            self._unwatch(watched)
         await self.hooks.aclose()
         await self.services.aclose()
         for models in (*self._outdated, self.models):
@@ -184,11 +184,11 @@ class Microkernel:
             if session.running is not None:
                 session.lease = Lease(None)
                 self.keep(session)
-            self._keep(session)
+            self._remember(session)
         self._loading.pop(session_id, None)
         return session
 
-    def _keep(self, session: Session) -> None:
+    def _remember(self, session: Session) -> None:
         self._sessions[session.id] = session
         idle = [
             each
@@ -207,7 +207,7 @@ class Microkernel:
             if made is not None:
                 return await self.session(made)
             session = Session(ids.new_session_id())
-            self._keep(session)
+            self._remember(session)
             try:
                 clean = self.redactor.data({**data, "key": key})
                 await self._append(session, "new", [NewEvent("session.created", clean, "person")])
@@ -296,13 +296,13 @@ class Microkernel:
         watched = os.dup(process)
 
         def ended() -> None:
-            self._forget(watched)
+            self._unwatch(watched)
             self.spawn(dispatches.lose(self, session, lease))
 
         self._watched.add(watched)
         loop.add_reader(watched, ended)
 
-    def _forget(self, watched: int) -> None:
+    def _unwatch(self, watched: int) -> None:
         asyncio.get_running_loop().remove_reader(watched)
         self._watched.discard(watched)
         os.close(watched)

@@ -538,3 +538,26 @@ def test_an_unknown_dispatch_is_a_sentence_everywhere(open_desk: Any) -> None:
     for ref in ("", "d-", "d-0000-0001", "nonsense", desk.session()):
         with pytest.raises(DispatchNotFound, match="%runs"):
             desk.call("dispatch.get", dispatch=ref)
+
+
+def test_the_harness_has_one_digest_that_changes_with_every_part_of_it(
+    open_desk: Any, configure: Any, script: Any
+) -> None:
+    desk = open_desk(rules=SAY)
+    model = script(SAY)
+
+    def digest(model: str | None = None, **begin: Any) -> str:
+        began = desk.begin(desk.session(), model=model, **begin)
+        desk.end(began)
+        return str(began["harness"])
+
+    configure(model=model)
+    plain = digest()
+    assert digest() == plain
+    desk.reopen()
+    assert digest() == plain
+    other = [digest(model=script(SAY, "other.yaml")), digest(limits={"turns": 3}), digest(tools=[{"name": "bash"}])]
+    for settings in ({"agent": {"system": "Be terse."}}, {"protect": ["data"]}):
+        configure(model=model, **settings)
+        other.append(digest())
+    assert len({plain, *other}) == 6
