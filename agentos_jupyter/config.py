@@ -6,7 +6,7 @@ A file that could send something somewhere (`base_url`, `providers`, `${VAR}`) i
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
@@ -112,10 +112,13 @@ class ProviderSettings(_Strict):
 
 
 class AgentSettings(_Strict):
-    """The agent of a session that names no other."""
+    """An agent: `agent:` of agentos.yaml for a session that names none, else a file of the folder `agents:` names."""
 
     name: Name | None = None
+    description: str = ""
     system: str | None = None
+    model: Name | None = None
+    limits: dict[str, Any] = {}
 
 
 class Settings(_Strict):
@@ -165,9 +168,30 @@ def load(workspace: Path, environ: Mapping[str, str]) -> Settings:
     return _validate(document, workspace)
 
 
-def limits(settings: Settings, dispatch: Mapping[str, Any] | None = None) -> Limits:
-    """The limits in force: shipped < agentos.yaml < this dispatch. Raises `ConfigError`."""
-    return limit_table.merge(shipped_limits(), settings.limits, dispatch or {})
+def limits(settings: Settings, *more: Mapping[str, Any] | None) -> Limits:
+    """The limits in force: shipped < agentos.yaml < agent < session < dispatch. Raises `ConfigError`."""
+    return limit_table.merge(shipped_limits(), settings.limits, *(each or {} for each in more))
+
+
+def agents(settings: Settings) -> dict[str, AgentSettings]:
+    """The agents of the workspace by name: one YAML file each in the folder that `agents:` names. Raises `ConfigError`."""
+    if settings.agents is None:
+        return {}
+    files = sorted((settings.workspace / settings.agents).glob("*.yaml"))
+    return {path.stem: _agent(path) for path in files}
+
+
+def _agent(path: Path) -> AgentSettings:
+    document = yamlfile.read(path)
+    data = {} if document.data is None else document.data
+    if not isinstance(data, dict):
+        raise document.error("an agent is a mapping, with lines such as `system: You review what others wrote.`.")
+    try:
+        found = AgentSettings.model_validate({"name": path.stem, **data})
+    except ValidationError as error:
+        raise _located(document, error.errors(include_url=False)[0], AgentSettings.model_fields) from None
+    _check_limits(document, found.limits, ("limits",))
+    return found
 
 
 @lru_cache(maxsize=1)
@@ -204,9 +228,10 @@ def _validate(document: yamlfile.Document, workspace: Path) -> Settings:
     try:
         settings = Settings.model_validate({**data, "workspace": workspace})
     except ValidationError as error:
-        raise _located(document, error.errors(include_url=False)[0]) from None
+        raise _located(document, error.errors(include_url=False)[0], _file_keys()) from None
 
     _check_limits(document, settings.limits, ("limits",))
+    _check_limits(document, settings.agent.limits, ("agent", "limits"))
     return settings
 
 
@@ -214,11 +239,11 @@ def _file_keys() -> list[str]:
     return [name for name in Settings.model_fields if name != "workspace"]
 
 
-def _located(document: yamlfile.Document, problem: ErrorDetails) -> ConfigError:
+def _located(document: yamlfile.Document, problem: ErrorDetails, keys: Iterable[str]) -> ConfigError:
     location = tuple(problem["loc"])
     if problem["type"] == "unknown_key":
         key = problem["ctx"]["key"]
-        sentence = nearest("key", str(key), _file_keys()) if not location else problem["msg"]
+        sentence = nearest("key", str(key), keys) if not location else problem["msg"]
         return document.error(sentence, (*location, key), key=True)
 
     name = ".".join(str(part) for part in location)

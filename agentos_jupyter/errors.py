@@ -21,6 +21,9 @@
     │   ├── SessionBusy              session.busy
     │   └── SessionNotFound          session.not_found
     ├── DispatchNotFound             dispatch.not_found
+    ├── DispatchEnded                dispatch.ended
+    ├── AnswerInvalid                answer.invalid
+    ├── AgentNotFound                agent.not_found
     ├── LeaseExpired                 lease.expired the unit: stop
     ├── ModelError                   model.*
     │   ├── ModelNotFound            model.not_found
@@ -150,6 +153,22 @@ class SessionNotFound(SessionError):
 
 class DispatchNotFound(AgentOSError):
     code = "dispatch.not_found"
+
+
+class DispatchEnded(AgentOSError):
+    """What was meant for a dispatch at work came too late."""
+
+    code = "dispatch.ended"
+
+
+class AnswerInvalid(AgentOSError):
+    """The model's answers did not have the form that was asked for; the last one is in the history."""
+
+    code = "answer.invalid"
+
+
+class AgentNotFound(AgentOSError):
+    code = "agent.not_found"
 
 
 class LeaseExpired(AgentOSError):

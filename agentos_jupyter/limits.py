@@ -19,15 +19,18 @@ Size = Annotated[int, "bytes"]
 """Bytes; `32k`, `16M`, `2G` are powers of 1024 (so are `kB`, `MiB`)."""
 Seconds = Annotated[float, "seconds"]
 """Seconds; `250ms`, `30s`, `5m`, `2h` are durations."""
+Dollars = Annotated[float, "dollars"]
+"""US dollars."""
 Statuses = Annotated[tuple[int, ...], "statuses"]
 """HTTP status codes."""
 
 _SCALES: dict[str, dict[str, float]] = {
     "count": {"": 1, "k": 1e3, "K": 1e3, "M": 1e6},
     "bytes": {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40},
+    "dollars": {"": 1},
     "seconds": {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400},
 }
-_EXAMPLES = {"count": "50 or 400k", "bytes": "65536, 64k or 2G", "seconds": "30, 250ms or 5m"}
+_EXAMPLES = {"count": "50 or 400k", "bytes": "65536, 64k or 2G", "seconds": "30, 250ms or 5m", "dollars": "2 or 0.50"}
 _QUANTITY = re.compile(r"(\d{1,15}(?:\.\d{1,6})?) ?([a-z]{0,3})", re.IGNORECASE)
 
 
@@ -39,10 +42,20 @@ class Limits:
     """Model calls in one dispatch."""
     wall: Seconds
     """One dispatch, all in all."""
+    tokens: Count
+    """Tokens of one dispatch, what went in and what came out, in all its turns."""
+    usd: Dollars
+    """What one dispatch may cost, where prices are known."""
+    corrections: Count
+    """How often a model is told that its answer does not have the form that was asked for."""
     calls: Count
     """Tool calls in one reply; of a longer list none is run, and the model is told."""
     prompt: Size
     """One prompt."""
+    images: Count
+    """Images attached to one prompt."""
+    image: Size
+    """One such image."""
     reply: Size
     """Text, reasoning and arguments of one reply."""
     window: Count
@@ -149,7 +162,7 @@ def quantity(name: str, value: Any) -> int | float | tuple[int, ...]:
         raise ConfigError(
             f"The limit {name!r} is in {kind}: write {_EXAMPLES[kind]}, not {str(value)[:40]!r}.", key=name
         )
-    if kind == "seconds":
+    if kind in ("seconds", "dollars"):
         return number
     if number < 1:
         raise ConfigError(f"The limit {name!r} must be at least 1, not {str(value)[:40]}.", key=name)

@@ -105,7 +105,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What one `compute.complete` brought, already committed."""
+    """What one `compute.complete` brought, already committed. `more`: it is no final answer, although it calls nothing."""
 
     turn: int
     text: str
@@ -113,6 +113,7 @@ class Reply:
     model: str
     scripted: bool
     usage: Usage = field(default_factory=Usage)
+    more: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,6 +188,8 @@ def _child(node: yaml.Node | None, part: str | int) -> tuple[yaml.Node | None, y
 def _sentence(path: Path, error: yaml.YAMLError) -> str:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     problem = getattr(error, "problem", None) or _first_line(error)
+    if "nesting depth" in problem:  # newer builds of libyaml have a bound of their own
+        return f"{_place(path, mark)}: nested deeper than {MAX_DEPTH}: write it out more simply."
     return f"{_place(path, mark)}: not valid YAML ({problem}): mend the line or the indentation above it."
 
 

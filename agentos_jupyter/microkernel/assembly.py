@@ -33,7 +33,7 @@ async def assemble(kernel: Microkernel, session: Session, dispatch: Dispatch, re
         "base": context.base,
         "outline": context.outline() if fresh else [],
         "texts": context.texts(),
-        "system": kernel.settings.agent.system or "",
+        "system": kernel.agent(session.agent).system or "",
         "files": await asyncio.to_thread(instructions, Path(session.root)),
         "tokens": context.tokens,
         "budget": budget(dispatch, window),

@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from agentos_jupyter.errors import AgentOSError, InvalidParams, ModelError
-from agentos_jupyter.microkernel import assembly, dispatches
+from agentos_jupyter.errors import AgentOSError, AnswerInvalid, InvalidParams, ModelError
+from agentos_jupyter.microkernel import answers, assembly, dispatches, images, inbox
 from agentos_jupyter.microkernel.live import Live
 from agentos_jupyter.microkernel.sessions import Dispatch, Session
 from agentos_jupyter.microkernel.table import Sink
@@ -53,11 +53,13 @@ async def reply_to(kernel: Microkernel, session: Session, dispatch: Dispatch, tu
 
 def _answered(dispatch: Dispatch, turn: int) -> bool:
     """Whether the last reply was final: a unit that goes on with the dispatch is given it again."""
-    return turn == dispatch.turns + 1 and dispatch.reply is not None and not dispatch.reply.data["calls"]
+    return turn == dispatch.turns + 1 and dispatch.answered
 
 
 async def _complete(kernel: Microkernel, session: Session, dispatch: Dispatch, turn: int, sink: Sink) -> dict[str, Any]:
     chain = kernel.models.resolve(dispatch.chosen)
+    for words in await inbox.hear(kernel, session, dispatch):
+        sink.send({"kind": "note", "text": f"You said meanwhile: {words}"})
     await assembly.fit(kernel, session, dispatch, chain[0].window)
     attempts: list[NewEvent] = []
     started = time.perf_counter()
@@ -68,8 +70,18 @@ async def _complete(kernel: Microkernel, session: Session, dispatch: Dispatch, t
         raise
     calls, events = await judged(kernel, session, dispatch, turn, completion)
     message = _message(turn, completion, calls, round(time.perf_counter() - started, 4))
-    spoken = NewEvent("assistant.message", message, f"model:{completion.model}", dispatch.id)
-    stored = await kernel.record(session, [*attempts, spoken, *events])
+    async with session.hearing:  # what is said until here is heard by a further turn; what comes later is refused
+        mistakes = _mistakes(dispatch, completion.text) if not calls else []
+        if mistakes:
+            told = {"text": answers.correction(mistakes), "from": "schema"}
+            events.append(NewEvent("user.message", told, "system", dispatch.id))
+        if mistakes or (not calls and inbox.unheard(kernel, session)):
+            message["more"] = True
+        spoken = NewEvent("assistant.message", message, f"model:{completion.model}", dispatch.id)
+        stored = await kernel.record(session, [*attempts, spoken, *events])
+    if mistakes:
+        _check_corrections(dispatch, mistakes)
+        sink.send({"kind": "note", "text": told["text"]})
     kernel.hooks.observe(
         "turn.after",
         {
@@ -81,6 +93,20 @@ async def _complete(kernel: Microkernel, session: Session, dispatch: Dispatch, t
         },
     )
     return _reply(dict(stored[len(attempts)].data), calls)
+
+
+def _mistakes(dispatch: Dispatch, text: str) -> list[str]:
+    """What is wrong with a final answer; nothing where no form was asked for."""
+    return [] if dispatch.schema is None else answers.mistakes(dispatch.schema, text)
+
+
+def _check_corrections(dispatch: Dispatch, mistakes: Sequence[str]) -> None:
+    allowed = dispatch.limits["corrections"]
+    if dispatch.corrections > allowed:
+        raise AnswerInvalid(
+            f"The model answered {dispatch.corrections} times without the form that was asked for; the last time: "
+            f"{mistakes[0].rstrip('.')}. Say `go on` to let it try again (limits.corrections is {allowed}), or ask another model."
+        )
 
 
 async def _ask(
@@ -98,7 +124,8 @@ async def _ask(
         reason = before.stopped.reason if isinstance(before.stopped, Reject) else before.stopped.approval
         raise ModelError(f"The model was not asked: {reason}")
     tools = [{"type": "function", "function": tool} for tool in dispatch.tools]
-    request = Request(session.context.messages(), json.dumps(tools).encode(), before.output["params"])
+    messages = await images.filled(kernel.log, session.context.messages())
+    request = Request(messages, json.dumps(tools).encode(), before.output["params"])
 
     def tell(kind: str, text: str) -> None:
         sink.send({"kind": kind, "text": text})
@@ -284,7 +311,7 @@ def _call(data: Any) -> dict[str, Any]:
 
 def _reply(message: dict[str, Any], calls: list[dict[str, Any]]) -> dict[str, Any]:
     kept = {k: message[k] for k in ("turn", "text", "model", "scripted", "usage", "seconds")}
-    return {**kept, "tool_calls": [_call(call) for call in calls]}
+    return {**kept, "more": message.get("more", False), "tool_calls": [_call(call) for call in calls]}
 
 
 async def _committed(kernel: Microkernel, session: Session, dispatch: Dispatch) -> dict[str, Any]:

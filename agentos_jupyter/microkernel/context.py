@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from agentos_jupyter.errors import HookFailed
+from agentos_jupyter.microkernel.images import place
 from agentos_jupyter.microkernel.table import Shape
 from agentos_jupyter.records import Event
 
@@ -213,7 +214,14 @@ def _content_bytes(event: Event) -> int:
 
 
 def _user(data: Mapping[str, Any], cut: int | None) -> dict[str, Any]:
-    return {"role": "user", "content": shorten(data["text"], cut)}
+    """Words, what form the answer is to have, and the images, which are named here and filled in when it is sent."""
+    text = "\n\n".join(part for part in (shorten(data["text"], cut), data.get("form")) if part)
+    if not data.get("images"):
+        return {"role": "user", "content": text}
+    shown = [
+        {"type": "image_url", "image_url": {"url": place(each["mime"], each["digest"])}} for each in data["images"]
+    ]
+    return {"role": "user", "content": [{"type": "text", "text": text}, *shown]}
 
 
 def _assistant(data: Mapping[str, Any], cut: int | None) -> dict[str, Any]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from agentos_jupyter.config import AgentSettings
 from agentos_jupyter.errors import (
     AgentOSError,
     BudgetExceeded,
@@ -20,7 +22,7 @@ from agentos_jupyter.errors import (
     LeaseExpired,
     SessionBusy,
 )
-from agentos_jupyter.microkernel import assembly, ids
+from agentos_jupyter.microkernel import answers, assembly, ids, images
 from agentos_jupyter.microkernel.sessions import Caller, Dispatch, Lease, Session, unfinished
 from agentos_jupyter.records import NewEvent, Reject, Wait
 
@@ -40,7 +42,7 @@ async def begin(kernel: Microkernel, caller: Caller, session: Session, params: B
         started = await _started(kernel, session, params, dispatch_id)
         events += [NewEvent("dispatch.started", started, "person", dispatch_id)]
         if params.kind == "prompt" and params.dispatch is None:
-            events += [NewEvent("user.message", {"text": started["prompt"], "from": "prompt"}, "person", dispatch_id)]
+            events += [NewEvent("user.message", _message(params, started["prompt"]), "person", dispatch_id)]
         session.lease = Lease(caller)
         try:
             await kernel.record(session, events)
@@ -116,12 +118,18 @@ async def _settle(session: Session, continued: str | None) -> list[NewEvent]:
 async def _started(kernel: Microkernel, session: Session, params: Begin, dispatch_id: str) -> dict[str, Any]:
     """The data of `dispatch.started`; everything that can be refused is refused here, before anything is written."""
     prompt = await _prompt(kernel, params)
-    limits = kernel.limits(params.limits)
     previous = session.dispatches.get(dispatch_id)
+    agent = kernel.agent(session.agent)
+    limits = kernel.limits(agent.limits, session.limits, params.limits)
+    model, schema = params.model or session.model or agent.model, params.answer_schema
     if previous is not None:
-        prompt = previous.prompt
+        prompt, model = previous.prompt, params.model or previous.chosen
+        schema = dict(previous.schema) if previous.schema is not None else None
+    if schema is not None:
+        answers.check(schema)
+    images.check(kernel, params.images)
     if params.kind == "prompt":
-        kernel.models.resolve(params.model or session.model)
+        kernel.models.resolve(model)
     given = {"session": session.id, "kind": params.kind, "client": params.client.model_dump()}
     judged = await kernel.hooks.judge("dispatch.before", given, {"prompt": prompt})
     if judged.stopped is not None:
@@ -129,18 +137,29 @@ async def _started(kernel: Microkernel, session: Session, params: Begin, dispatc
     tools = [tool.model_dump() for tool in params.tools]
     return {
         "kind": params.kind,
-        "agent": kernel.settings.agent.name or "agent",
+        "agent": agent.name or "agent",
         "prompt": judged.output["prompt"],
         "client": params.client.model_dump(exclude_none=True),
-        "model": params.model or session.model,
+        "model": model,
         "tools": tools,
         "limits": asdict(limits),
-        "harness": harness(kernel, params.model or session.model, tools, asdict(limits)),
+        "harness": harness(kernel, agent, model, tools, asdict(limits)),
         "epoch": previous.epoch + 1 if previous else 1,
         "key": params.key,
         "receipts": judged.receipts,
+        **({"schema": schema} if schema is not None else {}),
         **({"resumed": True} if previous else {}),
     }
+
+
+def _message(params: Begin, prompt: str) -> dict[str, Any]:
+    """The prompt as it enters the history, with the form of its answer and its images."""
+    message: dict[str, Any] = {"text": prompt, "from": "prompt"}
+    if params.answer_schema is not None:
+        message["form"] = answers.request(params.answer_schema)
+    if params.images:
+        message["images"] = [image.model_dump() for image in params.images]
+    return message
 
 
 def _reason(stopped: Reject | Wait) -> str:
@@ -163,11 +182,17 @@ async def _prompt(kernel: Microkernel, params: Begin) -> str:
     return text
 
 
-def harness(kernel: Microkernel, model: str | None, tools: Sequence[dict[str, Any]], limits: dict[str, Any]) -> str:
+def harness(
+    kernel: Microkernel,
+    agent: AgentSettings,
+    model: str | None,
+    tools: Sequence[dict[str, Any]],
+    limits: dict[str, Any],
+) -> str:
     """One digest over what decides how an agent behaves: skills, engine, its own text, models, tools, limits, walls."""
     settings = kernel.settings
     parts = {
-        "agent": settings.agent.model_dump(),
+        "agent": agent.model_dump(),
         "models": kernel.models.choice(model).names,
         "protected": settings.protected,
         "skills": {skill.name: skill.digest for skill in kernel.skills.values()},
@@ -282,8 +307,20 @@ def check_turn(dispatch: Dispatch, turn: int) -> None:
         raise BudgetExceeded(
             f"The dispatch used its {limit} turns (limits.turns): say `go on` for as many again, or raise it in agentos.yaml."
         )
+    _check_spend(dispatch)
     wall = dispatch.limits["wall"]
     if (datetime.now(UTC) - dispatch.begun).total_seconds() > wall:
         raise BudgetExceeded(
             f"The dispatch used its {wall:g} seconds (limits.wall): say `go on` for as many again, or raise it in agentos.yaml."
         )
+
+
+def _check_spend(dispatch: Dispatch) -> None:
+    """Raise when the dispatch has used its tokens or its money; what it used before it was begun again counts, too."""
+    usage, limits = dispatch.usage, dispatch.limits
+    cure = "say `go on` for as much again, or raise it in agentos.yaml or with %budget."
+    used = usage.input + usage.output
+    if used >= limits.get("tokens", math.inf):
+        raise BudgetExceeded(f"The dispatch used {used} tokens (limits.tokens is {limits['tokens']}): {cure}")
+    if (usage.usd or 0.0) >= limits.get("usd", math.inf):
+        raise BudgetExceeded(f"The dispatch cost ${usage.usd:.4f} (limits.usd is {limits['usd']:g}): {cure}")

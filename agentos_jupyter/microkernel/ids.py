@@ -27,5 +27,10 @@ def stream_of(session: str) -> str:
     return f"session/{session}"
 
 
+def inbox_of(session: str) -> str:
+    """The stream of what is said to a session from elsewhere."""
+    return f"inbox/{session}"
+
+
 def _base32(number: int, digits: int) -> str:
     return "".join(_ALPHABET[(number >> shift) & 31] for shift in range(5 * (digits - 1), -1, -5))

@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from agentos_jupyter import config, paths
-from agentos_jupyter.errors import ConfigError, LogUnwritable, SessionNotFound, WorkspaceUntrusted
+from agentos_jupyter.config import AgentSettings
+from agentos_jupyter.errors import (
+    AgentNotFound,
+    ConfigError,
+    LogUnwritable,
+    SessionNotFound,
+    WorkspaceUntrusted,
+    nearest,
+)
 from agentos_jupyter.limits import Limits
 from agentos_jupyter.log import Log
 from agentos_jupyter.microkernel import dispatches, ids, skills
@@ -130,9 +138,19 @@ class Microkernel:
             self.models = Models(settings, self.environ, self.limits())
         self.redactor = Redactor(exact=self.models.secrets)
 
-    def limits(self, more: Mapping[str, Any] | None = None) -> Limits:
-        """The limits in force, with those of a dispatch on top. Raises `ConfigError`."""
-        return config.limits(self.settings, more)
+    def limits(self, *more: Mapping[str, Any] | None) -> Limits:
+        """The limits in force, with those of an agent, a session and a dispatch on top. Raises `ConfigError`."""
+        return config.limits(self.settings, *more)
+
+    def agent(self, name: str | None) -> AgentSettings:
+        """The agent of that name; None is that of agentos.yaml. Raises `AgentNotFound` or `ConfigError`."""
+        if name is None or name == self.settings.agent.name:
+            return self.settings.agent
+        known = config.agents(self.settings)
+        if name not in known:
+            where = "" if self.settings.agents else " Write `agents: agents` into agentos.yaml, and agents/NAME.yaml."
+            raise AgentNotFound(nearest("agent", name, known) + where)
+        return known[name]
 
     def log_bytes(self) -> int:
         """What the log takes on disk, without blobs."""

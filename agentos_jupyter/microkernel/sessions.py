@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from agentos_jupyter.limits import Limits
-from agentos_jupyter.microkernel import ids
+from agentos_jupyter.microkernel import answers, ids
 from agentos_jupyter.microkernel.context import Context
 from agentos_jupyter.microkernel.shapes import Changes, DispatchInfo, ErrorInfo, Phase, SessionInfo, UsageInfo
 from agentos_jupyter.records import Event, NewEvent
@@ -61,11 +61,19 @@ class Dispatch:
     reply: Event | None = None
     pending: dict[str, Event] = field(default_factory=dict)
     results: dict[str, Event] = field(default_factory=dict)
+    agent: str = ""
+    schema: Mapping[str, Any] | None = None
+    corrections: int = 0
     late: set[str] = field(default_factory=set)
 
     @property
     def running(self) -> bool:
         return self.status == "running"
+
+    @property
+    def answered(self) -> bool:
+        """Whether the last reply is a final answer: it calls nothing, and nobody asks for more."""
+        return self.reply is not None and not self.reply.data["calls"] and not self.reply.data.get("more")
 
     def apply(self, event: Event) -> None:
         """Fold one event of this dispatch in."""
@@ -79,7 +87,10 @@ class Dispatch:
                     data.get("model"),
                     data.get("harness", ""),
                 )
-                self.status, self.begun, self.error = "running", event.time, None
+                self.agent, self.schema = data.get("agent", ""), data.get("schema")
+                self.status, self.begun, self.error, self.corrections = "running", event.time, None, 0
+            case "user.message":
+                self.corrections += data.get("from") == "schema"
             case "assistant.message":
                 self.turns, self.reply, self.answer = data["turn"], event, data["text"]
                 self.model, self.scripted = data["model"], data["scripted"]
@@ -119,9 +130,17 @@ class Dispatch:
             changed=self.changed,
             error=self.error,
             harness=self.harness,
+            agent=self.agent,
+            limits=dict(self.limits),
+            value=self._value(),
             first=self.first,
             last=self.last,
         )
+
+    def _value(self) -> Any:
+        if self.schema is None or self.status != "ok":
+            return None
+        return answers.value(self.answer)
 
 
 def _sum(total: UsageInfo, more: Mapping[str, Any]) -> UsageInfo:
@@ -176,6 +195,10 @@ class Session:
         self.name = ""
         self.root = ""
         self.model: str | None = None
+        self.agent: str | None = None
+        self.limits: Mapping[str, Any] = {}
+        self.usage = UsageInfo()
+        self.heard = 0
         self.created: datetime | None = None
         self.context = Context()
         self.version = 0
@@ -186,6 +209,7 @@ class Session:
         self.current: Dispatch | None = None
         self.lease: Lease | None = None
         self.writing = asyncio.Lock()
+        self.hearing = asyncio.Lock()
         self.listeners: set[Callable[[dict[str, Any]], None]] = set()
 
     def apply(self, event: Event) -> None:
@@ -202,8 +226,12 @@ class Session:
                     event.time,
                     data.get("model"),
                 )
+                self.agent = data.get("agent")
             case "session.updated":
                 self.name, self.model = data.get("name", self.name), data.get("model", self.model)
+                self.limits = data.get("limits", self.limits)
+            case "user.message":
+                self.heard = data.get("inbox", self.heard)
             case "dispatch.started":
                 assert event.dispatch is not None
                 self.keys["begin " + data["key"]] = event
@@ -220,6 +248,7 @@ class Session:
                     self.dispatches[event.dispatch] = self.current
             case "assistant.message":
                 self.turns += 1
+                self.usage = _sum(self.usage, data.get("usage") or {})
             case "tool.call":
                 self.calls += 1
                 if "key" in data:
@@ -267,6 +296,9 @@ class Session:
             dispatches=len(self.dispatches),
             holder=self.holder(),
             unfinished=self.running.id if self.running else None,
+            agent=self.agent,
+            limits=dict(self.limits),
+            usage=self.usage,
         )
 
 

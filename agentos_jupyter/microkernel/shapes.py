@@ -82,6 +82,14 @@ class ClientInfo(Shape):
     batch: bool = False
 
 
+class ImageInfo(Shape):
+    """An image attached to a prompt: content that was put, its media type, and what to call it."""
+
+    digest: str
+    mime: str
+    name: str = "image"
+
+
 class ToolInfo(Shape):
     """A tool as the model sees it; `parameters` is a JSON Schema object."""
 
@@ -140,10 +148,14 @@ class SessionInfo(Shape):
     dispatches: int
     holder: str | None = None
     unfinished: str | None = None
+    agent: str | None = None
+    limits: dict[str, Any] = Field(default_factory=dict)
+    usage: UsageInfo = UsageInfo()
 
 
 class DispatchInfo(Shape):
-    """A dispatch; `first` and `last` are the versions of its events in the session's stream."""
+    """A dispatch; `first` and `last` are the versions of its events in the session's stream. `value` is the answer as
+    JSON, where a schema was asked for and it is valid."""
 
     id: str
     session: str
@@ -161,6 +173,9 @@ class DispatchInfo(Shape):
     changed: Changes | None = None
     error: ErrorInfo | None = None
     harness: str = ""
+    agent: str = ""
+    limits: dict[str, Any] = Field(default_factory=dict)
+    value: Any = None
     first: int = 0
     last: int = 0
 

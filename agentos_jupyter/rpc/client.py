@@ -72,6 +72,31 @@ class Rows(TypedDict):
     truncated: str | None
 
 
+class AgentInfo(TypedDict):
+    """An agent: its own text (`system`), the model and limits it prefers."""
+
+    name: str
+    description: str
+    system: str | None
+    model: str | None
+    limits: dict[str, Any]
+
+
+class Agents(TypedDict):
+    """A record."""
+
+    agents: list[AgentInfo]
+
+
+class UsageInfo(TypedDict):
+    """Tokens; `usd` is null where no price is known."""
+
+    input: int
+    output: int
+    cached: int
+    usd: float | None
+
+
 class SessionInfo(TypedDict):
     """A session: `phase` tells whether it is at work, `holder` who holds it and until when."""
 
@@ -85,15 +110,9 @@ class SessionInfo(TypedDict):
     dispatches: int
     holder: str | None
     unfinished: str | None
-
-
-class UsageInfo(TypedDict):
-    """Tokens; `usd` is null where no price is known."""
-
-    input: int
-    output: int
-    cached: int
-    usd: float | None
+    agent: str | None
+    limits: dict[str, Any]
+    usage: UsageInfo
 
 
 class Changes(TypedDict):
@@ -113,7 +132,7 @@ class ErrorInfo(TypedDict):
 
 
 class DispatchInfo(TypedDict):
-    """A dispatch; `first` and `last` are the versions of its events in the session's stream."""
+    """A dispatch; `first` and `last` are the versions of its events in the session's stream. `value` is the answer as"""
 
     id: str
     session: str
@@ -131,6 +150,9 @@ class DispatchInfo(TypedDict):
     changed: Changes | None
     error: ErrorInfo | None
     harness: str
+    agent: str
+    limits: dict[str, Any]
+    value: Any
     first: int
     last: int
 
@@ -139,6 +161,13 @@ class Interrupted(TypedDict):
     """The dispatch that was stopped, or null."""
 
     dispatch: DispatchInfo | None
+
+
+class Steered(TypedDict):
+    """What was put into the inbox: its version there, and the dispatch that will hear it before its next turn."""
+
+    inbox: int
+    dispatch: str
 
 
 class Sessions(TypedDict):
@@ -165,6 +194,14 @@ class ClientInfo(TypedDict):
     count: int | None
     cell_digest: str | None
     batch: bool
+
+
+class ImageInfo(TypedDict):
+    """An image attached to a prompt: content that was put, its media type, and what to call it."""
+
+    digest: str
+    mime: str
+    name: str
 
 
 class Began(TypedDict):
@@ -204,7 +241,7 @@ class CallInfo(TypedDict):
 
 
 class ReplyInfo(TypedDict):
-    """The committed reply and its judged calls; without calls it is the final answer."""
+    """The committed reply and its judged calls; without calls, and unless there is `more`, it is the final answer."""
 
     turn: int
     text: str
@@ -213,6 +250,7 @@ class ReplyInfo(TypedDict):
     scripted: bool
     usage: UsageInfo
     seconds: float
+    more: bool
 
 
 class ObservationInfo(TypedDict):
@@ -392,21 +430,38 @@ class Sql:
         return await self._call("sql.query", _given(sql=sql))
 
 
+class Agent:
+    def __init__(self, call: AsyncCall) -> None:
+        self._call = call
+
+    async def get(self, *, name: str | None = None) -> AgentInfo:
+        """One agent. Raises `agent.not_found` naming the nearest."""
+        return await self._call("agent.get", _given(name=name))
+
+    async def list(self) -> Agents:
+        """The agent of agentos.yaml, then those of the agents' folder by name."""
+        return await self._call("agent.list", {})
+
+
 class Session:
     def __init__(self, call: AsyncCall) -> None:
         self._call = call
 
-    async def create(self, *, name: str | None = None, notebook: str | None = None, model: str | None = None, key: str) -> SessionInfo:
+    async def create(self, *, name: str | None = None, notebook: str | None = None, model: str | None = None, agent: str | None = None, key: str) -> SessionInfo:
         """Open a new session on the workspace. Without a name it is named after the workspace."""
-        return await self._call("session.create", _given(name=name, notebook=notebook, model=model, key=key))
+        return await self._call("session.create", _given(name=name, notebook=notebook, model=model, agent=agent, key=key))
 
-    async def update(self, *, session: str, name: str | None = None, model: str | None = None) -> SessionInfo:
-        """Rename a session or give it another model."""
-        return await self._call("session.update", _given(session=session, name=name, model=model))
+    async def update(self, *, session: str, name: str | None = None, model: str | None = None, limits: dict[str, Any] | None = None) -> SessionInfo:
+        """Rename a session, give it another model, or limits of its own."""
+        return await self._call("session.update", _given(session=session, name=name, model=model, limits=limits))
 
     async def interrupt(self, *, session: str) -> Interrupted:
         """Stop what the session is doing, wherever it runs; harmless when it does nothing."""
         return await self._call("session.interrupt", _given(session=session))
+
+    async def steer(self, *, session: str, text: str, key: str) -> Steered:
+        """Say something to a session at work: the model reads it before its next turn. Raises `dispatch.ended`."""
+        return await self._call("session.steer", _given(session=session, text=text, key=key))
 
     async def get(self, *, session: str) -> SessionInfo:
         """One session."""
@@ -425,9 +480,9 @@ class Dispatch:
     def __init__(self, call: AsyncCall) -> None:
         self._call = call
 
-    async def begin(self, *, session: str, prompt: str | None = None, prompt_ref: str | None = None, kind: Literal["prompt", "person"] | None = None, tools: Sequence[ToolInfo] | None = None, client: ClientInfo | None = None, model: str | None = None, limits: dict[str, Any] | None = None, dispatch: str | None = None, key: str) -> Began:
+    async def begin(self, *, session: str, prompt: str | None = None, prompt_ref: str | None = None, kind: Literal["prompt", "person"] | None = None, tools: Sequence[ToolInfo] | None = None, client: ClientInfo | None = None, model: str | None = None, limits: dict[str, Any] | None = None, images: Sequence[ImageInfo] | None = None, answer_schema: dict[str, Any] | None = None, dispatch: str | None = None, key: str) -> Began:
         """Begin a dispatch and take the session's lease. Raises `session.busy` naming who holds it."""
-        return await self._call("dispatch.begin", _given(session=session, prompt=prompt, prompt_ref=prompt_ref, kind=kind, tools=tools, client=client, model=model, limits=limits, dispatch=dispatch, key=key))
+        return await self._call("dispatch.begin", _given(session=session, prompt=prompt, prompt_ref=prompt_ref, kind=kind, tools=tools, client=client, model=model, limits=limits, images=images, answer_schema=answer_schema, dispatch=dispatch, key=key))
 
     async def end(self, *, dispatch: str, epoch: int, status: Literal["ok", "failed", "interrupted", "limit"], changed: Changes | None = None, error: ErrorInfo | None = None) -> DispatchInfo:
         """End a dispatch; calls without a result get `not_run`. A repeat returns what was written."""
@@ -536,6 +591,7 @@ class Client:
         self.system = System(call)
         self.event = Event(call)
         self.sql = Sql(call)
+        self.agent = Agent(call)
         self.session = Session(call)
         self.dispatch = Dispatch(call)
         self.compute = Compute(call)
@@ -586,21 +642,38 @@ class SyncSql:
         return self._call("sql.query", _given(sql=sql))
 
 
+class SyncAgent:
+    def __init__(self, call: BlockingCall) -> None:
+        self._call = call
+
+    def get(self, *, name: str | None = None) -> AgentInfo:
+        """One agent. Raises `agent.not_found` naming the nearest."""
+        return self._call("agent.get", _given(name=name))
+
+    def list(self) -> Agents:
+        """The agent of agentos.yaml, then those of the agents' folder by name."""
+        return self._call("agent.list", {})
+
+
 class SyncSession:
     def __init__(self, call: BlockingCall) -> None:
         self._call = call
 
-    def create(self, *, name: str | None = None, notebook: str | None = None, model: str | None = None, key: str) -> SessionInfo:
+    def create(self, *, name: str | None = None, notebook: str | None = None, model: str | None = None, agent: str | None = None, key: str) -> SessionInfo:
         """Open a new session on the workspace. Without a name it is named after the workspace."""
-        return self._call("session.create", _given(name=name, notebook=notebook, model=model, key=key))
+        return self._call("session.create", _given(name=name, notebook=notebook, model=model, agent=agent, key=key))
 
-    def update(self, *, session: str, name: str | None = None, model: str | None = None) -> SessionInfo:
-        """Rename a session or give it another model."""
-        return self._call("session.update", _given(session=session, name=name, model=model))
+    def update(self, *, session: str, name: str | None = None, model: str | None = None, limits: dict[str, Any] | None = None) -> SessionInfo:
+        """Rename a session, give it another model, or limits of its own."""
+        return self._call("session.update", _given(session=session, name=name, model=model, limits=limits))
 
     def interrupt(self, *, session: str) -> Interrupted:
         """Stop what the session is doing, wherever it runs; harmless when it does nothing."""
         return self._call("session.interrupt", _given(session=session))
+
+    def steer(self, *, session: str, text: str, key: str) -> Steered:
+        """Say something to a session at work: the model reads it before its next turn. Raises `dispatch.ended`."""
+        return self._call("session.steer", _given(session=session, text=text, key=key))
 
     def get(self, *, session: str) -> SessionInfo:
         """One session."""
@@ -619,9 +692,9 @@ class SyncDispatch:
     def __init__(self, call: BlockingCall) -> None:
         self._call = call
 
-    def begin(self, *, session: str, prompt: str | None = None, prompt_ref: str | None = None, kind: Literal["prompt", "person"] | None = None, tools: Sequence[ToolInfo] | None = None, client: ClientInfo | None = None, model: str | None = None, limits: dict[str, Any] | None = None, dispatch: str | None = None, key: str) -> Began:
+    def begin(self, *, session: str, prompt: str | None = None, prompt_ref: str | None = None, kind: Literal["prompt", "person"] | None = None, tools: Sequence[ToolInfo] | None = None, client: ClientInfo | None = None, model: str | None = None, limits: dict[str, Any] | None = None, images: Sequence[ImageInfo] | None = None, answer_schema: dict[str, Any] | None = None, dispatch: str | None = None, key: str) -> Began:
         """Begin a dispatch and take the session's lease. Raises `session.busy` naming who holds it."""
-        return self._call("dispatch.begin", _given(session=session, prompt=prompt, prompt_ref=prompt_ref, kind=kind, tools=tools, client=client, model=model, limits=limits, dispatch=dispatch, key=key))
+        return self._call("dispatch.begin", _given(session=session, prompt=prompt, prompt_ref=prompt_ref, kind=kind, tools=tools, client=client, model=model, limits=limits, images=images, answer_schema=answer_schema, dispatch=dispatch, key=key))
 
     def end(self, *, dispatch: str, epoch: int, status: Literal["ok", "failed", "interrupted", "limit"], changed: Changes | None = None, error: ErrorInfo | None = None) -> DispatchInfo:
         """End a dispatch; calls without a result get `not_run`. A repeat returns what was written."""
@@ -724,6 +797,7 @@ class SyncClient:
         self.system = SyncSystem(call)
         self.event = SyncEvent(call)
         self.sql = SyncSql(call)
+        self.agent = SyncAgent(call)
         self.session = SyncSession(call)
         self.dispatch = SyncDispatch(call)
         self.compute = SyncCompute(call)

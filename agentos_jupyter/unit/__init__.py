@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from agentos_jupyter.unit.loop import react
 from agentos_jupyter.unit.turn import Observer, Turn
-from agentos_jupyter.unit.unit import Outcome, Unit
+from agentos_jupyter.unit.unit import Asked, Image, Outcome, Unit
 
-__all__ = ["Observer", "Outcome", "Turn", "Unit", "react"]
+__all__ = ["Asked", "Image", "Observer", "Outcome", "Turn", "Unit", "react"]

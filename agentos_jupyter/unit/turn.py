@@ -119,7 +119,8 @@ def _observation(observation: Observation) -> dict[str, Any]:
 
 def _reply(answer: ReplyInfo) -> Reply:
     calls = tuple(judged_call(each) for each in answer["tool_calls"])
-    return Reply(answer["turn"], answer["text"], calls, answer["model"], answer["scripted"], Usage(**answer["usage"]))
+    usage = Usage(**answer["usage"])
+    return Reply(answer["turn"], answer["text"], calls, answer["model"], answer["scripted"], usage, answer["more"])
 
 
 def judged_call(info: CallInfo) -> JudgedCall:

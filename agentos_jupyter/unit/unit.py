@@ -7,7 +7,7 @@ import contextlib
 import io
 import secrets
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,28 @@ class Outcome:
     observation: Observation | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image to attach: its bytes, media type (`image/png`, …) and a name for people."""
+
+    data: bytes
+    mime: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How a prompt is asked, beside its text: another model, the JSON Schema of the answer, limits, images."""
+
+    model: str | None = None
+    schema: Mapping[str, Any] | None = None
+    limits: Mapping[str, Any] = field(default_factory=dict)
+    images: Sequence[Image] = ()
+
+
+_PLAIN = Asked()
+
+
 class Unit:
     """The dispatches of one front end, one at a time, over a link to the daemon.
 
@@ -49,12 +71,15 @@ class Unit:
         self._task: asyncio.Task[Any] | None = None
 
     async def prompt(
-        self, session: str, text: str, *, model: str | None = None, on: Observer | None = None, **client: Any
+        self, session: str, text: str, asked: Asked = _PLAIN, *, on: Observer | None = None, **client: Any
     ) -> Outcome:
         """Dispatch a prompt. Errors of the model, of limits or of the lease are in the outcome; those before it began are raised."""
-        return await self._dispatch(
-            on or self._on, {"session": session, **await self._prompt(text), "model": model}, client
-        )
+        images = [
+            {"digest": await put(self._link, io.BytesIO(image.data)), "mime": image.mime, "name": image.name}
+            for image in asked.images
+        ]
+        more = {"model": asked.model, "answer_schema": asked.schema, "limits": dict(asked.limits), "images": images}
+        return await self._dispatch(on or self._on, {"session": session, **await self._prompt(text), **more}, client)
 
     async def resume(self, session: str, dispatch: str, *, on: Observer | None = None, **client: Any) -> Outcome:
         """Begin an unfinished dispatch again and run it to its end."""

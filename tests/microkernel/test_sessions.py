@@ -89,7 +89,7 @@ def test_twenty_repeats_of_one_create_at_once_make_one_session(open_desk: Any) -
 
 def test_an_update_of_nothing_is_refused(open_desk: Any) -> None:
     desk = open_desk()
-    with pytest.raises(InvalidParams, match="needs a name or a model"):
+    with pytest.raises(InvalidParams, match="needs a name, a model or limits"):
         desk.call("session.update", session=desk.session())
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from agentos_jupyter.errors import BudgetExceeded, InternalError, LeaseExpired, SessionBusy
-from agentos_jupyter.unit import loop
+from agentos_jupyter.unit import Asked, loop
 from agentos_jupyter.unit.tools import CHUNK, put
 
 DONE = {"when": {"role": "tool"}, "say": "Done."}
@@ -302,7 +302,7 @@ async def test_two_interrupts_in_a_row_are_as_good_as_one(open_desk: Any) -> Non
     async with asyncio.timeout(5):
         while await desk.phase(session) == "dispatched":
             await asyncio.sleep(0.02)
-    assert (await desk.unit.prompt(session, "go", model="scripted:demo")).info["status"] == "ok"
+    assert (await desk.unit.prompt(session, "go", Asked(model="scripted:demo"))).info["status"] == "ok"
 
 
 # -- what dies

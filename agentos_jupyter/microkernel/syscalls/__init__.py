@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from agentos_jupyter.microkernel.syscalls import (
+    agent,
     compute,
     content,
     context,
@@ -20,6 +21,6 @@ from agentos_jupyter.microkernel.table import Syscall
 
 TABLE: dict[str, Syscall] = {
     name: row
-    for module in (system, event, sql, session, dispatch, compute, tool, context, content, skill, hook, model)
+    for module in (system, event, sql, agent, session, dispatch, compute, tool, context, content, skill, hook, model)
     for name, row in module.CALLS.items()
 }

@@ -24,7 +24,7 @@ class Complete(Shape):
 
 
 class ReplyInfo(Shape):
-    """The committed reply and its judged calls; without calls it is the final answer."""
+    """The committed reply and its judged calls; without calls, and unless there is `more`, it is the final answer."""
 
     turn: int
     text: str
@@ -33,6 +33,7 @@ class ReplyInfo(Shape):
     scripted: bool
     usage: UsageInfo
     seconds: float
+    more: bool = False
 
 
 async def complete(kernel: Microkernel, caller: Caller, params: Complete, stream: Sink) -> ReplyInfo:

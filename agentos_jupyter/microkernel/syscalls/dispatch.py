@@ -18,6 +18,7 @@ from agentos_jupyter.microkernel.shapes import (
     DispatchInfo,
     ErrorInfo,
     EventInfo,
+    ImageInfo,
     ToolInfo,
 )
 from agentos_jupyter.microkernel.table import Shape, Sink, namespace
@@ -34,7 +35,8 @@ LISTED = 1000
 class Begin(Shape):
     """A new dispatch (`session` and `prompt`), or an unfinished one again (`dispatch`).
 
-    `prompt_ref` is the digest of a prompt that was put with content.put; `key` makes a repeat harmless.
+    `prompt_ref` is the digest of a prompt that was put with content.put; `key` makes a repeat harmless. With `answer_schema`,
+    a JSON Schema, the answer must be JSON that is valid by it.
     """
 
     session: str
@@ -45,6 +47,8 @@ class Begin(Shape):
     client: ClientInfo = ClientInfo()
     model: str | None = None
     limits: dict[str, Any] = Field(default_factory=dict)
+    images: list[ImageInfo] = Field(default_factory=list, max_length=256)
+    answer_schema: dict[str, Any] | None = None
     dispatch: str | None = None
     key: str = Field(min_length=8, max_length=100)
 
@@ -152,7 +156,9 @@ async def list_(kernel: Microkernel, caller: Caller, params: Listing) -> Dispatc
 
 
 def _row(info: DispatchInfo) -> DispatchInfo:
-    return info.model_copy(update={"prompt": shorten(info.prompt, LISTED), "answer": shorten(info.answer, LISTED)})
+    return info.model_copy(
+        update={"prompt": shorten(info.prompt, LISTED), "answer": shorten(info.answer, LISTED), "value": None}
+    )
 
 
 async def follow(kernel: Microkernel, caller: Caller, params: Which, stream: Sink) -> DispatchInfo:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -9,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from agentos_jupyter.errors import InvalidParams
-from agentos_jupyter.microkernel import dispatches
+from agentos_jupyter.microkernel import dispatches, inbox
 from agentos_jupyter.microkernel.sessions import Caller
-from agentos_jupyter.microkernel.shapes import DispatchInfo, Events, SessionInfo, first_page
+from agentos_jupyter.microkernel.shapes import DispatchInfo, Events, SessionInfo, UsageInfo, first_page
 from agentos_jupyter.microkernel.table import Shape, namespace
 from agentos_jupyter.records import NewEvent
 
@@ -25,15 +26,32 @@ class Create(Shape):
     name: str = Field("", max_length=200)
     notebook: str | None = None
     model: str | None = None
+    agent: str | None = None
     key: str = Field(min_length=8, max_length=100)
 
 
 class Update(Shape):
-    """What to change; absent fields stay."""
+    """What to change; absent fields stay. `limits` are the session's own, whole, and count from its next dispatch."""
 
     session: str
     name: str | None = Field(None, min_length=1, max_length=200)
     model: str | None = None
+    limits: dict[str, Any] | None = None
+
+
+class Steer(Shape):
+    """Words for a session at work; `key` makes a repeat harmless."""
+
+    session: str
+    text: str = Field(min_length=1, max_length=100_000)
+    key: str = Field(min_length=8, max_length=100)
+
+
+class Steered(Shape):
+    """What was put into the inbox: its version there, and the dispatch that will hear it before its next turn."""
+
+    inbox: int
+    dispatch: str
 
 
 class Which(Shape):
@@ -66,24 +84,29 @@ async def create(kernel: Microkernel, caller: Caller, params: Create) -> Session
     """Open a new session on the workspace. Without a name it is named after the workspace."""
     if params.model is not None:
         kernel.models.resolve(params.model)
+    if params.agent is not None:
+        kernel.refresh()
+        kernel.agent(params.agent)
     data = {
         "name": params.name or kernel.workspace.name,
         "workspace": os.fspath(kernel.workspace),
         "root": os.fspath(kernel.workspace),
     }
-    more = {"model": params.model, "notebook": params.notebook}
+    more = {"model": params.model, "notebook": params.notebook, "agent": params.agent}
     session = await kernel.create_session(params.key, {**data, **{k: v for k, v in more.items() if v is not None}})
     return session.info()
 
 
 async def update(kernel: Microkernel, caller: Caller, params: Update) -> SessionInfo:
-    """Rename a session or give it another model."""
+    """Rename a session, give it another model, or limits of its own."""
     session = await kernel.session(params.session)
     if params.model is not None:
         kernel.models.resolve(params.model)
-    changes = {k: v for k, v in {"name": params.name, "model": params.model}.items() if v is not None}
+    kernel.limits(params.limits)
+    given = {"name": params.name, "model": params.model, "limits": params.limits}
+    changes = {k: v for k, v in given.items() if v is not None}
     if not changes:
-        raise InvalidParams("session.update needs a name or a model.")
+        raise InvalidParams("session.update needs a name, a model or limits.")
     async with session.writing:
         await kernel.record(session, [NewEvent("session.updated", changes, "person")])
         return session.info()
@@ -94,6 +117,13 @@ async def interrupt(kernel: Microkernel, caller: Caller, params: Which) -> Inter
     session = await kernel.session(params.session)
     dispatch = await dispatches.interrupt(kernel, session, caller)
     return Interrupted(dispatch=dispatch.info() if dispatch is not None else None)
+
+
+async def steer(kernel: Microkernel, caller: Caller, params: Steer) -> Steered:
+    """Say something to a session at work: the model reads it before its next turn. Raises `dispatch.ended`."""
+    session = await kernel.session(params.session)
+    event = await inbox.steer(kernel, session, caller, params.text, params.key)
+    return Steered(inbox=event.version, dispatch=event.dispatch or "")
 
 
 async def get(kernel: Microkernel, caller: Caller, params: Which) -> SessionInfo:
@@ -116,16 +146,20 @@ async def list_(kernel: Microkernel, caller: Caller, params: Listing) -> Session
 
 _LISTED = """
 with listed as (select * from sessions order by session desc limit {limit}),
-chosen as (select substr(stream, 9) as session, arg_max(data->>'$.model', position) as choice
-           from events where type in ('session.created', 'session.updated') group by stream)
-select session, name, root, phase, choice, created, turns, dispatches, dispatch
-from listed join chosen using (session) order by session desc
+chosen as (select substr(stream, 9) as session, arg_max(data->>'$.model', position) as choice,
+                  any_value(data->>'$.agent') as agent, arg_max(data->'$.limits', position) as limits
+           from events where type in ('session.created', 'session.updated') group by stream),
+used as (select session, sum(input) as input, sum(output) as output, sum(cached) as cached, sum(usd) as usd
+         from costs where session in (select session from listed) group by session)
+select session, name, root, phase, choice, created, turns, dispatches, dispatch, agent, limits, input, output, cached, used.usd
+from listed join chosen using (session) left join used using (session) order by session desc
 """
 
 
 def _stored(row: Sequence[Any]) -> SessionInfo:
     """A session that is not in memory, as the view tells it; nobody can hold it."""
-    session, name, root, phase, model, created, turns, dispatches, dispatch = row
+    session, name, root, phase, model, created, turns, dispatches, dispatch, agent, limits, *used = row
+    read, written, cached, usd = used
     return SessionInfo(
         id=session,
         name=name,
@@ -136,6 +170,9 @@ def _stored(row: Sequence[Any]) -> SessionInfo:
         turns=turns,
         dispatches=dispatches,
         unfinished=dispatch if phase == "dispatched" else None,
+        agent=agent,
+        limits=json.loads(limits) if isinstance(limits, str) else limits or {},
+        usage=UsageInfo(input=read or 0, output=written or 0, cached=cached or 0, usd=usd),
     )
 
 
@@ -145,4 +182,4 @@ async def history(kernel: Microkernel, caller: Caller, params: History) -> Event
     return first_page(await kernel.log.read(session.stream, params.after, params.limit))
 
 
-CALLS = namespace("session", writes=(create, update, interrupt), reads=(get, list_, history))
+CALLS = namespace("session", writes=(create, update, interrupt, steer), reads=(get, list_, history))
