@@ -126,12 +126,21 @@ class Sandbox:
         if channel is not None and not channel.ended and self._intact():
             return channel
         await self._stop()
-        self._channel = channel = await self._start()
+        self._channel = channel = await self._start_again()
         if self._started_before:
             notes.append(STATE_RESET)
         self._started_before = True
         self.intact = True
         return channel
+
+    async def _start_again(self) -> Channel:
+        """Start it, a second time where the first was ended from outside without a word."""
+        try:
+            return await self._start()
+        except SandboxUnavailable as error:
+            if not error.data.get("ended"):
+                raise
+            return await self._start()
 
     async def _start(self) -> Channel:
         if not self.root.is_dir():

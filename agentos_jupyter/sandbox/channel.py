@@ -84,8 +84,12 @@ class Channel:
             async with asyncio.timeout(_START_SECONDS):
                 await channel._ready
         except (SandboxEnded, TimeoutError) as error:
-            said = channel.complaint() or "it did not answer"
-            raise SandboxUnavailable(f"The sandbox could not be started: {said}.") from error
+            ended = isinstance(error, SandboxEnded)
+            silence = "it was ended at once, as by a lack of memory" if ended else "it did not answer"
+            said = channel.complaint()
+            raise SandboxUnavailable(
+                f"The sandbox could not be started: {said or silence}.", ended=ended and not said
+            ) from error
         finally:
             if not channel._ready.done() or channel._ready.cancelled() or channel._ready.exception():
                 await channel.aclose()

@@ -53,9 +53,10 @@ async def subscribe(kernel: Microkernel, caller: Caller, params: Subscribe, stre
     try:
         while not kernel.stopping.is_set():
             news.clear()
+            seen = kernel.log.position  # before the question: what is committed while it is answered comes next time
             events = await kernel.log.since(position, BATCH, params.prefix)
             if not events:
-                position = max(position, kernel.log.position)
+                position = max(position, seen)
                 await news.wait()
                 continue
             for page in pages(events):
