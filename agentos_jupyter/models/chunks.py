@@ -121,14 +121,20 @@ _MOST = 1e12
 
 
 def read_usage(usage: Mapping[str, Any]) -> Usage:
-    """Token counts and, where the endpoint tells it, the cost in US dollars."""
-    details = usage.get("prompt_tokens_details") or {}
-    cached = details.get("cached_tokens") or usage.get("prompt_cache_hit_tokens")
+    """Token counts and, where the endpoint tells it, the cost in US dollars.
+
+    `input` counts cached tokens, too. OpenAI tells them in `prompt_tokens_details`, DeepSeek as hits; Anthropic counts
+    what was read from and written to its cache beside `input_tokens`.
+    """
+    details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details") or {}
+    read = _number(usage.get("cache_read_input_tokens"))
+    cached = _number(details.get("cached_tokens") or usage.get("prompt_cache_hit_tokens") or usage.get("cached_tokens"))
+    fresh = _number(usage.get("input_tokens")) + read + _number(usage.get("cache_creation_input_tokens"))
     cost = usage.get("cost")
     return Usage(
-        input=_number(usage.get("prompt_tokens")),
-        output=_number(usage.get("completion_tokens")),
-        cached=_number(cached),
+        input=_number(usage.get("prompt_tokens")) or fresh,
+        output=_number(usage.get("completion_tokens") or usage.get("output_tokens")),
+        cached=cached or read,
         usd=float(cost) if isinstance(cost, int | float) and not isinstance(cost, bool) and 0 <= cost < _MOST else None,
     )
 

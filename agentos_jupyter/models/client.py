@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from agentos_jupyter import __version__
 from agentos_jupyter.errors import AgentOSError, ModelMalformed, ModelUnavailable
-from agentos_jupyter.models import failures
+from agentos_jupyter.models import failures, marks
 from agentos_jupyter.models.body import Body
 from agentos_jupyter.models.deltas import Delta, Request, UsageSeen
 from agentos_jupyter.records import Usage
@@ -99,6 +99,7 @@ class DirectModel:
         self._pool = pool
         self._limit = 2 * limit
         self._price = price
+        self._marks = marks.supported(name)
         self._url = endpoint.base_url + "/chat/completions"
         self._fixed: dict[str, Any] = {"model": endpoint.model, "stream": True}
         if endpoint.usage_option:
@@ -145,11 +146,11 @@ class DirectModel:
         )
 
     def _body(self, request: Request) -> bytes:
-        """The encoded pieces, joined: no message is decoded or encoded again."""
+        """The encoded pieces, joined: no message is decoded or encoded again, but for the few that get a mark."""
         chosen = {name: value for name, value in request.params.items() if name not in _RESERVED}
         head = json.dumps({**self._endpoint.extra, **chosen, **self._fixed}, ensure_ascii=False).encode()
         tools = b"" if request.tools == b"[]" else b',"tools":' + request.tools
-        pieces = [*request.messages] or [b""]
+        pieces = (marks.marked(request.messages) if self._marks else [*request.messages]) or [b""]
         pieces[0] = head[:-1] + b',"messages":[' + pieces[0]
         pieces[-1] += b"]" + tools + b"}"
         return b",".join(pieces)  # one copy of everything
