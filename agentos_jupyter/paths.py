@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -121,6 +122,28 @@ def skills_dir() -> Path:
     """The shipped skills: inside the installed package, or beside it in a source checkout."""
     packaged = Path(__file__).parent / "_skills"
     return packaged if packaged.is_dir() else Path(__file__).parent.parent / "skills"
+
+
+def open_beneath(root: Path, name: str, flags: int = os.O_RDONLY, mode: int = 0o666) -> int:
+    """A descriptor of a file beneath `root`, whose folders an agent may write: no link on the way is followed.
+
+    With `O_CREAT` missing folders are made. Raises `OSError`; `ELOOP` or `ENOTDIR` where a link stands.
+    """
+    *folders, last = Path(name).parts or ("",)
+    if Path(name).is_absolute() or ".." in folders or last in ("", ".."):
+        raise OSError(errno.EINVAL, "a path inside the workspace is meant, without / at the front and without ..", name)
+    here = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for folder in folders:
+            if flags & os.O_CREAT:
+                with suppress(FileExistsError):
+                    os.mkdir(folder, dir_fd=here)
+            below = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
+            os.close(here)
+            here = below
+        return os.open(last, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode, dir_fd=here)
+    finally:
+        os.close(here)
 
 
 def in_state(path: str) -> bool:

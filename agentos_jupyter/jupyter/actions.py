@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from agentos_jupyter.errors import AgentOSError, CommandError, DispatchNotFound, nearest
+from agentos_jupyter.errors import AgentOSError, CommandError, DispatchEnded, DispatchNotFound, nearest
 from agentos_jupyter.jupyter.display import Note
-from agentos_jupyter.jupyter.safe import one_line, plain
+from agentos_jupyter.jupyter.knobs import agent, budget, context, cost, model, skill
+from agentos_jupyter.jupyter.lines import pairs, when, words_of
+from agentos_jupyter.jupyter.safe import one_line
 from agentos_jupyter.jupyter.table import COMMANDS, overview
-from agentos_jupyter.jupyter.watch import Watch, model_name
+from agentos_jupyter.jupyter.watch import Watch, count, model_name
 
 if TYPE_CHECKING:
     from agentos_jupyter.jupyter.runner import Answer, CellRun
-
-
-def _words(name: str, args: str, least: int, most: int) -> list[str]:
-    try:
-        words = shlex.split(args)
-    except ValueError as error:
-        raise CommandError(f"%{name}: {str(error).lower()} in {args!r}.") from None
-    if not least <= len(words) <= most:
-        raise CommandError(f"%{name} is written: {' or '.join(COMMANDS[name].usage)}.")
-    return words
 
 
 async def help(run: CellRun, args: str) -> None:
@@ -44,7 +37,7 @@ async def help(run: CellRun, args: str) -> None:
 
 async def session(run: CellRun, args: str) -> None:
     """`%session …`."""
-    words = _words("session", args, 0, 2)
+    words = words_of("session", args, 0, 2)
     match words:
         case []:
             run.screen.note(await _session_text(run))
@@ -112,11 +105,16 @@ async def _session_text(run: CellRun) -> str:
         ("session", f"{one_line(found['name'])} ({found['id']})"),
         ("phase", found["phase"] + (f", held by {found['holder']}" if found.get("holder") else "")),
         ("model", found["model"] or "the workspace's"),
-        ("so far", f"{found['dispatches']} dispatches, {found['turns']} turns"),
-        ("began", _when(found["created"])),
+        (
+            "so far",
+            f"{count(found['dispatches'], 'dispatch')}, {count(found['turns'], 'turn')}"
+            if found["turns"]
+            else "nothing",
+        ),
+        ("began", when(found["created"])),
         ("root", found["root"]),
     ]
-    return _pairs(rows)
+    return pairs(rows)
 
 
 async def _session_list(run: CellRun) -> None:
@@ -130,7 +128,7 @@ async def _session_list(run: CellRun) -> None:
             each["phase"],
             each["dispatches"],
             each["turns"],
-            _when(each["created"]),
+            when(each["created"]),
         ]
         for each in sessions
     ]
@@ -144,7 +142,7 @@ async def _session_list(run: CellRun) -> None:
 
 async def runs(run: CellRun, args: str) -> None:
     """`%runs [NUMBER]`."""
-    words = _words("runs", args, 0, 1)
+    words = words_of("runs", args, 0, 1)
     if words and not (words[0].isdecimal() and 0 < int(words[0]) <= 1000):
         raise CommandError(f"%runs takes a number of dispatches from 1 to 1000, not {words[0]!r}.")
     found = (await run.desk.call("dispatch.list", {"limit": int(words[0]) if words else 20}))["dispatches"]
@@ -157,7 +155,7 @@ async def runs(run: CellRun, args: str) -> None:
             each["calls"],
             f"{each['seconds']:.1f}",
             one_line(each["prompt"], 60),
-            _when(each["started"]),
+            when(each["started"]),
         ]
         for each in found
     ]
@@ -167,7 +165,7 @@ async def runs(run: CellRun, args: str) -> None:
 
 async def attach(run: CellRun, args: str) -> Answer | None:
     """`%attach ID`: the dispatch from the log, then live until it ends."""
-    [ref] = _words("attach", args, 1, 1)
+    [ref] = words_of("attach", args, 1, 1)
     info = await _dispatch(run, ref)
     run.screen.metadata.update(
         {"session": info["session"], "dispatch": info["id"], "from": info["first"], "harness": info["harness"]}
@@ -186,7 +184,7 @@ async def attach(run: CellRun, args: str) -> Answer | None:
 
 async def dispatch(run: CellRun, args: str) -> Answer:
     """`%dispatch run ID`."""
-    words = _words("dispatch", args, 2, 2)
+    words = words_of("dispatch", args, 2, 2)
     if words[0] != "run":
         raise CommandError(nearest("word after %dispatch", words[0], ["run"]))
     info = await _dispatch(run, words[1])
@@ -215,12 +213,40 @@ async def _dispatch(run: CellRun, ref: str) -> dict[str, Any]:
     raise DispatchNotFound(f"No dispatch {ref!r}: `%runs` lists those there are.")
 
 
+# -- saying something to one at work
+
+
+async def steer(run: CellRun, args: str) -> None:
+    """`%steer [ID] TEXT`."""
+    first, _, rest = args.strip().partition(" ")
+    ref, text = (first, rest.strip()) if first.startswith("d-") else ("", args.strip())
+    if not text:
+        raise CommandError(f"%steer is written: {' or '.join(COMMANDS['steer'].usage)}.")
+    info = await _dispatch(run, ref) if ref else await _at_work(run)
+    await run.desk.call("session.steer", {"session": info["session"], "text": text, "key": uuid.uuid4().hex})
+    run.screen.note(f"{info['id']} hears it before its next turn.")
+
+
+async def _at_work(run: CellRun) -> dict[str, Any]:
+    """The only dispatch at work in the workspace."""
+    listed = (await run.desk.call("dispatch.list", {"limit": 100}))["dispatches"]
+    running = [each for each in listed if each["status"] == "running" and each["kind"] == "prompt"]
+    if len(running) == 1:
+        only: dict[str, Any] = running[0]
+        return only
+    if not running:
+        raise DispatchEnded("Nothing is at work in this workspace: write it as a prompt.")
+    raise CommandError(
+        f"{len(running)} dispatches are at work ({', '.join(each['id'] for each in running[:5])}): write which one."
+    )
+
+
 # -- the whole
 
 
 async def status(run: CellRun, args: str) -> None:
     """`%status`."""
-    _words("status", args, 0, 0)
+    words_of("status", args, 0, 0)
     info = await run.desk.call("system.info")
     health = await run.desk.call("system.health")
     try:
@@ -249,14 +275,10 @@ async def status(run: CellRun, args: str) -> None:
         ("log", f"{info['position']} events, {info['log_bytes'] / 1e6:.1f} MB"),
         *(("problem", problem) for problem in health["problems"]),
     ]
-    run.screen.note(_pairs(rows))
+    run.screen.note(pairs(rows))
 
 
-def _pairs(rows: list[tuple[str, str]]) -> str:
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}}  {one_line(value, 300)}" for name, value in rows)
+_ALL = (agent, attach, budget, context, cost, dispatch, help, model, runs, session, skill, status, steer)
 
-
-def _when(iso: str) -> str:
-    """A UTC time as people read it in a table."""
-    return plain(iso)[:19].replace("T", " ")
+ACTIONS: Mapping[str, Callable[[CellRun, str], Awaitable[Answer | None]]] = {each.__name__: each for each in _ALL}
+"""What carries out each `%` command of the table."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from agentos_jupyter.errors import CommandError, nearest
+from agentos_jupyter.jupyter import samples
 from agentos_jupyter.jupyter.table import COMMANDS
 
 
@@ -17,6 +18,15 @@ class Prompt:
     """Text for the agent; `{{name}}` is still in it."""
 
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """`%%agent`: a prompt with options, checked by name; its answer is bound to `name`, when there is one."""
+
+    text: str
+    options: Mapping[str, str]
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +70,7 @@ class Command:
     args: str
 
 
-Cell = Prompt | Bash | Python | Sql | Parameters | Help | Command
+Cell = Prompt | Asking | Bash | Python | Sql | Parameters | Help | Command
 
 _LINE = re.compile(r"(%%?)([^\W\d][\w.-]*)?[ \t]*(.*)", re.DOTALL)
 _BINDING = re.compile(r"(\w+)[ \t]*<<[ \t]*(.*)", re.DOTALL)
@@ -95,6 +105,8 @@ def _cell_command(text: str) -> Cell:
         binding = _BINDING.fullmatch(rest)
         query = f"{binding[2] if binding else rest}\n{body}".strip()
         return Sql(_filled(query, name), binding[1] if binding else None)
+    if name == "agent":
+        return _asking(rest, body)
     if rest:
         raise CommandError(f"%%{name} takes nothing after its name: put {rest!r} on the next line.")
     match name:
@@ -104,6 +116,38 @@ def _cell_command(text: str) -> Cell:
             return Python(body)
         case _:
             return Parameters(body)
+
+
+def _asking(rest: str, body: str) -> Cell:
+    binding = _BINDING.fullmatch(rest)
+    given = options("agent", binding[2] if binding else rest)
+    text = _filled(body, "agent").strip()
+    if "--bash" in given:
+        return Bash(text, strict=True)
+    return Asking(text, given, binding[1] if binding else None)
+
+
+def options(name: str, words: str) -> dict[str, str]:
+    """The `name=value` words and flags of a command, by the table. Raises `CommandError` with the nearest name."""
+    known = {option.name: option for option in COMMANDS[name].options}
+    found: dict[str, str] = {}
+    for word in _split(name, words):
+        key, equals, value = word.partition("=")
+        if key not in known:
+            raise CommandError(nearest("option", key, known) + f" ?{name} shows what each does.")
+        if bool(known[key].value) != bool(equals) or (equals and not value):
+            raise CommandError(f"The option {key} is written {known[key].written}.")
+        if key in found:
+            raise CommandError(f"The option {key} is given twice.")
+        found[key] = value
+    return found
+
+
+def _split(name: str, words: str) -> list[str]:
+    try:
+        return shlex.split(words)
+    except ValueError as error:
+        raise CommandError(f"%{name}: {str(error).lower()} in {words!r}.") from None
 
 
 def _filled(body: str, name: str) -> str:
@@ -134,7 +178,7 @@ def _line_command(line: str) -> Cell:
         return Help(line.strip("? \t").lstrip("%!"))
 
     name, rest = _named(line)
-    if COMMANDS[name].mark == "%%":
+    if COMMANDS[name].mark == "%%" and name != "agent":
         raise CommandError(f"%{name} needs a body: write %%{name}, with two %, and the rest on the next lines.")
     return Command(name, rest)
 
@@ -175,12 +219,8 @@ def names(variables: Mapping[str, Any]) -> list[str]:
 
 
 def shown(value: Any) -> str:
-    """A variable as a prompt says it: text as it is, a table by columns and first rows, the rest as JSON where it can be."""
+    """A variable as a prompt says it: text as it is, a table by schema and sample, the rest as JSON where it can be."""
     if isinstance(value, str):
         return value
-    if hasattr(value, "dtypes") and hasattr(value, "head"):
-        return f"table of {len(value)} rows; columns:\n{value.dtypes}\nfirst rows:\n{value.head(5)}"
-    try:
-        return json.dumps(value, ensure_ascii=False)
-    except (TypeError, ValueError):
-        return str(value)
+    table = samples.table(value)
+    return table if table is not None else samples.other(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,12 +12,15 @@ if TYPE_CHECKING:
 class Aos:
     """The client of the daemon, for Python cells.
 
-    `aos.last` is the last answer, `aos.session` this notebook's session (its id, or None before the first prompt),
-    `aos.sql("select …")` a list of dicts, `aos.call("session.list", {…})` any syscall, and `aos.client` its typed face.
+    `aos.last` is the last answer, `aos.dispatch` what is known of its dispatch, `aos.session` this notebook's session (its
+    id, or None before the first prompt), `aos.give(df)` a file for the agent, `aos.sql("select …")` a list of dicts,
+    `aos.call("session.list", {…})` any syscall, and `aos.client` its typed face.
     """
 
     def __init__(self) -> None:
-        self.last: str | None = None
+        self.last: Any = None
+        self.dispatch: dict[str, Any] | None = None
+        self.root: str | None = None
         self.session: str | None = None
         self._link: SyncLink | None = None
 
@@ -39,6 +43,18 @@ class Aos:
         """The rows of a read-only question to the log."""
         found = self.call("sql.query", {"sql": query})
         return [dict(zip(found["columns"], row, strict=True)) for row in found["rows"]]
+
+    def give(self, data: Any, name: str | None = None) -> str:
+        """Put data where the agent finds it; returns the path, relative to the session's root.
+
+        A table (pandas, polars, Arrow, a list of dicts) becomes Parquet, bytes and text become what they are.
+        Raises `CommandError` for anything else, and for a name outside the workspace.
+        """
+        from agentos_jupyter import paths
+        from agentos_jupyter.jupyter import giving
+
+        root = Path(self.root) if self.root else paths.workspace()
+        return giving.give(data, name or giving.name_of(data), root)
 
     def close(self) -> None:
         link, self._link = self._link, None

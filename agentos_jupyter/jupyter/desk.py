@@ -24,6 +24,8 @@ class Desk:
     def __init__(self) -> None:
         self.client = Aos()
         self.session_info: dict[str, Any] | None = None
+        self.agent: str | None = None
+        self._of_agents: dict[str | None, dict[str, Any]] = {}
         self._unit: Unit | None = None
         self._opening: asyncio.Task[Link] | None = None
         self._warming: asyncio.Task[None] | None = None
@@ -81,19 +83,30 @@ class Desk:
             return self.session_info
 
     async def use(self, session: dict[str, Any]) -> None:
-        """Go on with this session."""
-        self.session_info = session
-        self.client.session = session["id"]
+        """Go on with this session, and with the agent it belongs to."""
+        self.session_info, self.agent = session, session.get("agent")
+        self._of_agents[self.agent] = session
+        self.client.session, self.client.root = session["id"], session["root"]
+
+    async def of_agent(self, name: str | None) -> dict[str, Any]:
+        """This notebook's session of an agent, begun now when there is none; the notebook's own session stays what it is."""
+        async with self._choosing:
+            if name not in self._of_agents:
+                self._of_agents[name] = await self._created(self.notebook_name(), name)
+            return self._of_agents[name]
 
     async def new_session(self, name: str = "") -> dict[str, Any]:
         async with self._choosing:
             return await self._new(name or self.notebook_name())
 
     async def _new(self, name: str) -> dict[str, Any]:
-        created: dict[str, Any] = await self.call(
-            "session.create", {"name": name[:200], "notebook": self.notebook(), "key": uuid.uuid4().hex}
-        )
+        created = await self._created(name, self.agent)
         await self.use(created)
+        return created
+
+    async def _created(self, name: str, agent: str | None) -> dict[str, Any]:
+        given = {"name": name[:200], "notebook": self.notebook(), "agent": agent, "key": uuid.uuid4().hex}
+        created: dict[str, Any] = await self.call("session.create", given)
         return created
 
     def notebook(self) -> str | None:

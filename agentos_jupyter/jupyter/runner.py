@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import Mapping, MutableMapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from agentos_jupyter.errors import AgentOSError, CommandError, CommandFailed, HookRejected
 from agentos_jupyter.jupyter import actions, tables
-from agentos_jupyter.jupyter.cells import Bash, Cell, Command, Help, Parameters, Prompt, Sql, fill
+from agentos_jupyter.jupyter.cells import Asking, Bash, Cell, Command, Help, Parameters, Prompt, Sql, fill
 from agentos_jupyter.jupyter.desk import Desk
 from agentos_jupyter.jupyter.display import Screen
 from agentos_jupyter.jupyter.markdown import safe_markdown
@@ -58,6 +59,8 @@ class CellRun:
         match cell:
             case Prompt(text):
                 return await self._prompt(text)
+            case Asking():
+                return await self._asking(cell)
             case Bash(command, strict):
                 await self._bash(command, strict)
             case Sql(query, name):
@@ -67,8 +70,7 @@ class CellRun:
             case Help(name):
                 await actions.help(self, name)
             case Command(name, args):
-                answer: Answer | None = await getattr(actions, name)(self, args)
-                return answer
+                return await actions.ACTIONS[name](self, args)
         return None
 
     async def session(self) -> Mapping[str, Any]:
@@ -91,22 +93,43 @@ class CellRun:
     # -- prompts
 
     async def _prompt(self, text: str) -> Answer:
-        if "\0" in text:
-            line = text[: text.index("\0")].count("\n") + 1
-            raise CommandError(
-                f"Line {line} of the cell holds a NUL character: put binary data into a file and name the file."
-            )
+        _refuse_nul(text)
         filled = fill(text, self.variables)
         unit, session = await self.desk.unit(), await self.session()
         watch = Watch(self.screen)
         return await self.dispatch(watch, unit.prompt(session["id"], filled, on=watch, **self.client()))
 
-    async def dispatch(self, watch: Watch, work: Any) -> Answer:
-        """Wait for a dispatch; its answer, or the error that ended it."""
+    async def _asking(self, cell: Asking) -> Answer:
+        """A prompt with options; what is wrong with them is said before anything is sent."""
+        from agentos_jupyter.jupyter import asking
+
+        _refuse_nul(cell.text)
+        unit, session = await self.desk.unit(), await self._session_of(cell.options)
+        asked = asking.question(cell.text, cell.options, self.variables, Path(session["root"]))
+        watch = Watch(self.screen)
+        work = unit.prompt(session["id"], asked.text, asked.asked, on=watch, **self.client())
+        answer = await self.dispatch(watch, work, asked.value)
+        if cell.name is not None:
+            self.variables[cell.name] = answer.value
+        return answer
+
+    async def _session_of(self, options: Mapping[str, str]) -> Mapping[str, Any]:
+        if "session" in options and "agent" in options:
+            raise CommandError("A session belongs to one agent: give session= or agent=, not both.")
+        if "session" in options:
+            found: Mapping[str, Any] = await self.desk.call("session.get", {"session": options["session"]})
+            return found
+        return await self.desk.of_agent(options["agent"]) if "agent" in options else await self.session()
+
+    async def dispatch(self, watch: Watch, work: Any, make: Callable[[Any], Any] | None = None) -> Answer:
+        """Wait for a dispatch; its answer, or the error that ended it. `make` turns the answer's JSON into its value."""
         outcome = await self._ended(watch, work)
+        self.desk.client.dispatch = dict(outcome.info)
         if outcome.error is not None:
             raise outcome.error
         answer = self.answer(outcome.info)
+        if make is not None:
+            answer = replace(answer, value=_made(make, outcome.info["value"]))
         self.desk.client.last = answer.value
         return answer
 
@@ -187,6 +210,25 @@ class CellRun:
         from agentos_jupyter.jupyter import parameters
 
         self.variables.update(parameters.load(text))
+
+
+def _refuse_nul(text: str) -> None:
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise CommandError(
+            f"Line {line} of the cell holds a NUL character: put binary data into a file and name the file."
+        )
+
+
+def _made(make: Callable[[Any], Any], value: Any) -> Any:
+    """The bound value; what a person's own class says against it is theirs to read."""
+    try:
+        return make(value)
+    except Exception as error:
+        raise CommandError(
+            f"The answer is valid by the schema and was refused by your class ({type(error).__name__}: {error}): "
+            "aos.dispatch['value'] has it as it came."
+        ) from None
 
 
 def bound(columns: list[str], rows: list[list[Any]]) -> Any:

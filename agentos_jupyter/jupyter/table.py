@@ -6,11 +6,25 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class Option:
+    """`name=value`, or a flag when `value` is empty; `value` is the kind of names that may stand there."""
+
+    name: str
+    value: str
+    does: str
+
+    @property
+    def written(self) -> str:
+        return f"{self.name}={self.value}" if self.value else self.name
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """A row: how it is written, what it does, and the words that may follow it.
 
     `mark` is `%%` when the rest of the cell belongs to it, `%` when it is one line.
-    In `words`, `SESSION` and `DISPATCH` stand for ids and names the daemon knows.
+    `words` are what may follow, and `options` what may be written as `name=value`; a word in capitals stands for
+    a kind of names that are looked up when they are needed (`SESSION`, `MODEL`, …).
     """
 
     name: str
@@ -19,6 +33,7 @@ class Entry:
     does: str
     more: str = ""
     words: tuple[str, ...] = ()
+    options: tuple[Option, ...] = ()
 
     @property
     def written(self) -> str:
@@ -26,12 +41,48 @@ class Entry:
 
     def help(self) -> str:
         """The manual of the command, as text."""
-        return "\n".join([*self.usage, "", self.does, *(["", self.more] if self.more else [])])
+        listing = [
+            f"  {option.written:<{max(len(each.written) for each in self.options)}}  {option.does}"
+            for option in self.options
+        ]
+        more = ["", self.more] if self.more else []
+        return "\n".join([*self.usage, "", self.does, *more, *(["", *listing] if listing else [])])
 
 
-SESSION, DISPATCH = "SESSION", "DISPATCH"
+SESSION, DISPATCH, MODEL, AGENT, SKILL, LIMIT, FILE, VARIABLE = (
+    "SESSION", "DISPATCH", "MODEL", "AGENT", "SKILL", "LIMIT", "FILE", "VARIABLE",
+)  # fmt: skip
+
+LIMITS = ("turns", "wall", "tokens", "usd", "corrections", "command", "compute")
+"""Limits of a dispatch that a person may set where the prompt is written; `agentos.yaml` has them all."""
+
+ASKING = (
+    Option("agent", AGENT, "another agent of the workspace, in a session of its own"),
+    Option("model", MODEL, "another model, for this prompt"),
+    Option("session", SESSION, "another session, for this prompt"),
+    Option(
+        "schema",
+        VARIABLE,
+        "the form of the answer: a pydantic model, a JSON Schema in a dict, list[MODEL], json or table",
+    ),
+    Option("images", FILE, "images to look at: files, or variables with an image or a figure, with commas between"),
+    Option("files", FILE, "files whose text is put beneath the prompt, with commas between"),
+    *(Option(name, "VALUE", f"the limit `{name}` of this dispatch") for name in LIMITS),
+    Option("--bash", "", "the body is your own command in the agent's sandbox"),
+)
+"""The options of `%%agent`."""
 
 _ENTRIES = (
+    Entry(
+        "agent",
+        "%%",
+        ("%%agent [NAME <<] [OPTION=VALUE …]", "    PROMPT", "%agent", "%agent NAME", "%agent list"),
+        "Write a prompt with options, or choose the agent of this notebook.",
+        "With `NAME <<` the answer is bound to the Python variable NAME: its text, or with `schema=` its value.\n"
+        "%agent NAME makes the prompts that follow go to that agent, in a session of its own. Quote what has spaces.",
+        ("list", AGENT),
+        ASKING,
+    ),
     Entry(
         "bash",
         "%%",
@@ -71,6 +122,51 @@ _ENTRIES = (
         "NAME goes on with the session of that name, or begins it; `new` begins another one; `resume` goes on with one by\n"
         "its id (its beginning is enough) or name, after a crash too. A session's history is in the log, not in the notebook.",
         ("new", "list", "resume", SESSION),
+    ),
+    Entry(
+        "model",
+        "%",
+        ("%model", "%model NAME", "%model list"),
+        "Show the model that is asked, or give this notebook's session another one.",
+        "NAME is <provider>/<model id>, a role, or a name of `models:` in agentos.yaml.",
+        ("list", MODEL),
+    ),
+    Entry(
+        "skill",
+        "%",
+        ("%skill list", "%skill NAME"),
+        "List the skills in force, or show what one is.",
+        words=("list", SKILL),
+    ),
+    Entry(
+        "budget",
+        "%",
+        ("%budget", "%budget LIMIT=VALUE …", "%budget reset"),
+        "Show what a dispatch of this session may use, and what was used; or set the session's own limits.",
+        "They count from the next prompt on. `reset` goes back to those of agentos.yaml.",
+        ("reset",),
+        tuple(Option(name, "VALUE", f"the limit `{name}`") for name in LIMITS),
+    ),
+    Entry(
+        "cost",
+        "%",
+        ("%cost",),
+        "Show what was spent here, and what the next prompt sends at least.",
+        "By model, for this session and the whole workspace. A dollar sign stands only where a price is known.",
+    ),
+    Entry(
+        "context",
+        "%",
+        ("%context",),
+        "Show what the model sees of this session: each part, where it is from, and its size.",
+    ),
+    Entry(
+        "steer",
+        "%",
+        ("%steer TEXT", "%steer ID TEXT"),
+        "Say something to a dispatch at work; the agent reads it before its next turn.",
+        "Without an id the one dispatch at work in the workspace is meant. In the notebook that runs it, use the field in its cell.",
+        words=(DISPATCH,),
     ),
     Entry(
         "runs",

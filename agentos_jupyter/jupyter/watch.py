@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from agentos_jupyter.jupyter.display import WIDEST, Note, Screen, Step
@@ -32,6 +33,8 @@ class Watch:
         self._redactor = Redactor()
         self.turns = 0
         self.commands = 0
+        self._tokens = 0
+        self._usd = 0.0
 
     # -- the unit's observer
 
@@ -56,7 +59,21 @@ class Watch:
             self._write(text)
 
     def replied(self, reply: Reply) -> None:
-        self.reply(reply.text, last=not reply.tool_calls)
+        self._spend(asdict(reply.usage))
+        self.reply(reply.text, last=not reply.tool_calls and not reply.more)
+
+    def _spend(self, usage: Mapping[str, Any]) -> None:
+        self._tokens += (usage.get("input") or 0) + (usage.get("output") or 0)
+        self._usd += usage.get("usd") or 0.0
+
+    def spent(self) -> str:
+        """What the dispatch has used so far, for the line of a step at work."""
+        parts = [
+            f"turn {self.turns + 1}",
+            f"{self._tokens} tokens" if self._tokens else "",
+            f"${self._usd:.4f}" if self._usd else "",
+        ]
+        return " · ".join(part for part in parts if part)
 
     def call(self, judged: JudgedCall) -> None:
         call = judged.call
@@ -83,7 +100,12 @@ class Watch:
         fact = event["data"]
         match event["type"]:
             case "assistant.message":
-                self.reply(fact["text"], last=not fact["calls"])
+                self._spend(fact.get("usage") or {})
+                self.reply(fact["text"], last=not fact["calls"] and not fact.get("more"))
+            case "user.message" if fact.get("from") == "steer":
+                self._screen.note(f"You said meanwhile: {fact['text']}")
+            case "user.message" if fact.get("from") == "schema":
+                self._screen.note(fact["text"])
             case "tool.call":
                 self.began_call(fact["id"], fact["name"], fact.get("arguments") or fact.get("raw", ""))
             case "tool.result":
@@ -101,7 +123,7 @@ class Watch:
 
     def _write(self, text: str) -> None:
         if self._writing is None:
-            self._writing = Step("the agent writes")
+            self._writing = Step(f"the agent writes · {self.spent()}")
         self._writing.append(text)
         self._screen.touch(self._writing)
 
@@ -202,8 +224,8 @@ def summary(info: Mapping[str, Any]) -> str:
     usd = usage.get("usd")
     parts = [
         status,
-        _count(info["turns"], "turn"),
-        _count(info["calls"], "command"),
+        count(info["turns"], "turn"),
+        count(info["calls"], "command"),
         f"{info['seconds']:.1f} s",
         f"{tokens} tokens" if tokens else "",
         f"${usd:.4f}" if usd else "",
@@ -231,5 +253,7 @@ def changes(changed: Mapping[str, Any]) -> str:
     )
 
 
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}" if number else ""
+def count(number: int, word: str) -> str:
+    """A number with its word, `2 dispatches`; nothing for none."""
+    plural = "" if number == 1 else "es" if word.endswith("ch") else "s"
+    return f"{number} {word}{plural}" if number else ""

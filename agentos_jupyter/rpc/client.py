@@ -176,6 +176,12 @@ class Sessions(TypedDict):
     sessions: list[SessionInfo]
 
 
+class InForce(TypedDict):
+    """Every limit by its name, in its unit."""
+
+    limits: dict[str, Any]
+
+
 class ToolInfo(TypedDict):
     """A tool as the model sees it; `parameters` is a JSON Schema object."""
 
@@ -471,6 +477,10 @@ class Session:
         """The newest sessions first."""
         return await self._call("session.list", _given(limit=limit))
 
+    async def limits(self, *, session: str) -> InForce:
+        """The limits that a dispatch of this session would have now."""
+        return await self._call("session.limits", _given(session=session))
+
     async def history(self, *, session: str, after: int | None = None, limit: int | None = None) -> Events:
         """The session's events, oldest first."""
         return await self._call("session.history", _given(session=session, after=after, limit=limit))
@@ -682,6 +692,10 @@ class SyncSession:
     def list(self, *, limit: int | None = None) -> Sessions:
         """The newest sessions first."""
         return self._call("session.list", _given(limit=limit))
+
+    def limits(self, *, session: str) -> InForce:
+        """The limits that a dispatch of this session would have now."""
+        return self._call("session.limits", _given(session=session))
 
     def history(self, *, session: str, after: int | None = None, limit: int | None = None) -> Events:
         """The session's events, oldest first."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from agentos_jupyter.errors import CommandError
-from agentos_jupyter.jupyter.cells import Bash, Command, Help, Parameters, Prompt, Python, Sql, classify, fill
+from agentos_jupyter.jupyter import reference
+from agentos_jupyter.jupyter.cells import Asking, Bash, Command, Help, Parameters, Prompt, Python, Sql, classify, fill
 from agentos_jupyter.jupyter.table import COMMANDS, overview
 
 
@@ -52,9 +51,13 @@ def test_classify(code: str, cells: tuple[object, ...]) -> None:
     [
         ("%sesion", "did you mean 'session'?"),
         ("%%pyton\nx", "did you mean 'python'?"),
-        ("%model gpt", "no command named 'model'"),
+        ("%modl gpt", "did you mean 'model'?"),
+        ("%%agent modl=x\nhi", "no option named 'modl'; did you mean 'model'?"),
+        ("%%agent model\nhi", "is written model=MODEL"),
+        ("%%agent model=a model=b\nhi", "given twice"),
+        ("%%agent 'x\nhi", "no closing quotation"),
         ("%pip install x", "IPython's own magics go into a %%python cell"),
-        ("%%agent\nx", "no command named 'agent'"),
+        ("%%agent", "nothing beneath it"),
         ("%", "A command is '%' and a name"),
         ("% session", "without a space"),
         ("%%\nx", "A command is '%%' and a name"),
@@ -73,6 +76,14 @@ def test_a_wrong_command_says_what_is_right(code: str, says: str) -> None:
     with pytest.raises(CommandError) as caught:
         classify(code)
     assert says in caught.value.message
+
+
+def test_options_of_a_prompt_are_words_by_name() -> None:
+    assert classify("%%agent\n go") == (Asking("go", {}),)
+    asked = Asking("go on", {"model": "a/b c", "turns": "8"}, "answer")
+    assert classify("%%agent answer << model='a/b c' turns=8\ngo on") == (asked,)
+    assert classify("%%agent --bash\nls") == (Bash("ls", strict=True),)
+    assert classify("%agent reviewer") == (Command("agent", "reviewer"),)
 
 
 def test_fields_are_filled_once() -> None:
@@ -95,10 +106,7 @@ def test_the_overview_lists_every_command() -> None:
     assert all(entry.written in overview() for entry in COMMANDS.values())
 
 
-def test_the_reference_page_has_every_command_as_it_is_written() -> None:
-    page = (Path(__file__).parents[2] / "docs/reference/cells.md").read_text()
-    for entry in COMMANDS.values():
-        assert f"`{entry.written}`" in page
-        for line in (line.strip() for line in entry.usage):
-            assert line in page, f"docs/reference/cells.md lacks {line}"
-        assert entry.does in page
+def test_the_reference_page_is_what_the_table_says() -> None:
+    assert reference.page(reference.PAGE.read_text()) == reference.PAGE.read_text(), (
+        "run python -m agentos_jupyter.jupyter.reference"
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -74,6 +75,12 @@ class History(Shape):
     limit: int = Field(500, ge=1, le=10_000)
 
 
+class InForce(Shape):
+    """Every limit by its name, in its unit."""
+
+    limits: dict[str, Any]
+
+
 class Interrupted(Shape):
     """The dispatch that was stopped, or null."""
 
@@ -133,12 +140,12 @@ async def get(kernel: Microkernel, caller: Caller, params: Which) -> SessionInfo
 
 async def list_(kernel: Microkernel, caller: Caller, params: Listing) -> Sessions:
     """The newest sessions first."""
-    limits = kernel.limits()
+    bounds = kernel.limits()
     found = await kernel.log.query(
         _LISTED.format(limit=params.limit),
         max_rows=params.limit,
-        max_bytes=limits.sql_bytes,
-        seconds=limits.sql_seconds,
+        max_bytes=bounds.sql_bytes,
+        seconds=bounds.sql_seconds,
     )
     live = {session.id: session for session in kernel.live()}
     return Sessions(sessions=[live[row[0]].info() if row[0] in live else _stored(row) for row in found.rows])
@@ -176,10 +183,17 @@ def _stored(row: Sequence[Any]) -> SessionInfo:
     )
 
 
+async def limits(kernel: Microkernel, caller: Caller, params: Which) -> InForce:
+    """The limits that a dispatch of this session would have now."""
+    kernel.refresh()
+    session = await kernel.session(params.session)
+    return InForce(limits=asdict(kernel.limits(kernel.agent(session.agent).limits, session.limits)))
+
+
 async def history(kernel: Microkernel, caller: Caller, params: History) -> Events:
     """The session's events, oldest first."""
     session = await kernel.session(params.session)
     return first_page(await kernel.log.read(session.stream, params.after, params.limit))
 
 
-CALLS = namespace("session", writes=(create, update, interrupt, steer), reads=(get, list_, history))
+CALLS = namespace("session", writes=(create, update, interrupt, steer), reads=(get, list_, limits, history))

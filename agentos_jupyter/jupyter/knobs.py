@@ -1,0 +1,154 @@
+"""The commands about who is asked, within which limits, and what it costs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from agentos_jupyter.errors import CommandError, nearest
+from agentos_jupyter.jupyter.cells import options
+from agentos_jupyter.jupyter.lines import pairs, words_of
+from agentos_jupyter.jupyter.safe import one_line
+from agentos_jupyter.jupyter.table import LIMITS
+from agentos_jupyter.jupyter.watch import model_name
+
+if TYPE_CHECKING:
+    from agentos_jupyter.jupyter.runner import CellRun
+
+
+async def agent(run: CellRun, args: str) -> None:
+    """`%agent`, `%agent list`, `%agent NAME`."""
+    match words_of("agent", args, 0, 1):
+        case []:
+            found = await run.desk.call("agent.get", {"name": run.desk.agent})
+            limits = " ".join(f"{name}={value}" for name, value in found["limits"].items())
+            rows = [
+                ("agent", f"{found['name']} {found['description']}".strip()),
+                ("model", found["model"] or "the workspace's"),
+                ("limits", limits or "the workspace's"),
+            ]
+            run.screen.note(pairs(rows))
+        case ["list"]:
+            listed = (await run.desk.call("agent.list"))["agents"]
+            table = [[each["name"], each["description"], each["model"] or ""] for each in listed]
+            run.screen.table(["agent", "description", "model"], table, "`%agent NAME` makes one this notebook's.")
+        case [name]:
+            found = await run.desk.call("agent.get", {"name": name})
+            chosen = await run.desk.of_agent(name)
+            await run.desk.use(chosen)
+            run.screen.note(f"Prompts go to the agent {one_line(found['name'])} now, in session {chosen['id']}.")
+
+
+async def model(run: CellRun, args: str) -> None:
+    """`%model`, `%model list`, `%model NAME`."""
+    match words_of("model", args, 0, 1):
+        case []:
+            session_info = run.desk.session_info
+            chosen = (
+                (await run.desk.call("session.get", {"session": session_info["id"]}))["model"] if session_info else None
+            )
+            chain = (await run.desk.call("model.resolve", {"name": chosen}))["chain"]
+            rows = [("model" if number == 0 else "fallback", _model(each)) for number, each in enumerate(chain)]
+            run.screen.note(pairs(rows))
+        case ["list"]:
+            found = await run.desk.call("model.list")
+            rows_ = [
+                [
+                    "→" if each["name"] == found["default"] else "",
+                    each["name"],
+                    each["role"] or "",
+                    each["reason"] or "ready",
+                ]
+                for each in found["models"]
+            ]
+            run.screen.table(["", "model", "role", "state"], rows_, "`%model NAME` gives this notebook's session one.")
+        case [name]:
+            session_now = await run.session()
+            await run.desk.call("session.update", {"session": session_now["id"], "model": name})
+            chain = (await run.desk.call("model.resolve", {"name": name}))["chain"]
+            run.screen.note(f"This session asks {_model(chain[0])} from its next prompt on.")
+
+
+def _model(info: dict[str, Any]) -> str:
+    parts = [model_name(info["name"], info["scripted"]), f"{info['window']} tokens" if info.get("window") else ""]
+    if info.get("price_input") is not None:
+        parts.append(f"${info['price_input']:g} in, ${info['price_output']:g} out for a million tokens")
+    return " · ".join(part for part in parts if part)
+
+
+async def skill(run: CellRun, args: str) -> None:
+    """`%skill list`, `%skill NAME`."""
+    [word] = words_of("skill", args, 1, 1)
+    found = {each["name"]: each for each in (await run.desk.call("skill.list"))["skills"]}
+    if word == "list":
+        rows = [[each["name"], "running" if each["running"] else "", each["description"]] for each in found.values()]
+        run.screen.table(["skill", "service", "description"], rows)
+        return
+    if word not in found:
+        raise CommandError(nearest("skill", word, found))
+    each = found[word]
+    service = "running" if each["running"] else "not running" if each["service"] else "none"
+    facts = [(name, str(each[name])) for name in ("name", "description", "folder", "digest")]
+    run.screen.note(pairs([*facts, ("service", service)]))
+
+
+async def budget(run: CellRun, args: str) -> None:
+    """`%budget`, `%budget LIMIT=VALUE …`, `%budget reset`."""
+    session_now = await run.session()
+    if args.strip() == "reset":
+        await run.desk.call("session.update", {"session": session_now["id"], "limits": {}})
+    elif args.strip():
+        found = await run.desk.call("session.get", {"session": session_now["id"]})
+        changed = {**found["limits"], **options("budget", args)}
+        await run.desk.call("session.update", {"session": session_now["id"], "limits": changed})
+    found = await run.desk.call("session.get", {"session": session_now["id"]})
+    limits = (await run.desk.call("session.limits", {"session": session_now["id"]}))["limits"]
+    last = run.desk.client.dispatch or {}
+    usage = last.get("usage") or {}
+    used = {
+        "turns": last.get("turns"),
+        "wall": f"{last['seconds']:.1f} s" if last.get("seconds") else None,
+        "tokens": (usage.get("input") or 0) + (usage.get("output") or 0) if usage else None,
+        "usd": usage.get("usd"),
+    }
+    own = dict.fromkeys(found["limits"], "this session's own")
+    rows = [[name, limits[name], used.get(name), own.get(name, "")] for name in LIMITS]
+    note = "`%budget turns=80` sets one, `%budget reset` unsets all."
+    run.screen.table(["limit", "a dispatch may use", "the last one used", ""], rows, note)
+
+
+async def cost(run: CellRun, args: str) -> None:
+    """`%cost`: what was spent, by model, here and in the workspace; what the next prompt sends at least."""
+    words_of("cost", args, 0, 0)
+    here = run.desk.session_info["id"] if run.desk.session_info else ""
+    spent = await run.desk.call("sql.query", {"sql": _SPENT.format(session=here)})
+    run.screen.table(spent["columns"], spent["rows"], await _next(run, here))
+
+
+_SPENT = """
+select case when session = '{session}' then 'this session' else 'other sessions' end as "where", model,
+       count(*) as turns, sum(input) as input, sum(cached) as cached, sum(output) as output, round(sum(usd), 4) as usd
+from costs group by all order by 1 desc, 2
+"""
+
+
+async def _next(run: CellRun, session_id: str) -> str:
+    if not session_id:
+        return "This notebook has no session yet: the first prompt begins one."
+    tokens = (await run.desk.call("context.explain", {"session": session_id}))["tokens"]
+    found = await run.desk.call("session.get", {"session": session_id})
+    first = (await run.desk.call("model.resolve", {"name": found["model"]}))["chain"][0]
+    price = first.get("price_input")
+    money = f", ${tokens * price / 1e6:.4f} at least" if price else ""
+    return f"The next prompt sends about {tokens} tokens of context to {model_name(first['name'], first['scripted'])}{money}."
+
+
+async def context(run: CellRun, args: str) -> None:
+    """`%context`."""
+    words_of("context", args, 0, 0)
+    session_now = await run.session()
+    found = await run.desk.call("context.explain", {"session": session_now["id"]})
+    rows = [
+        [number, each["role"], f"event {each['event']}" if each["event"] else each["text"], each["bytes"]]
+        for number, each in enumerate(found["sources"], 1)
+    ]
+    run.screen.table(["", "role", "from", "bytes"], rows, f"About {found['tokens']} tokens.")
