@@ -1,4 +1,4 @@
-"""What a person sees of a cell that works: one display a step, redrawn at most ten times a second, bounded.
+"""What a person sees of a cell that works: one display a step, redrawn ever more seldom while it runs, bounded.
 
 A running step is open and shows the tail of its output; a finished one collapses to a line that can be opened.
 Every display is `text/html` with a `text/plain` twin, and both hold escaped text alone.
@@ -17,13 +17,20 @@ from agentos_jupyter.jupyter.safe import clip, escape, one_line, plain
 PERIOD = 0.1
 """Seconds between redraws of a cell."""
 
+SPENT = 100_000
+"""Bytes a running step's redraws may have come to for each second of the wait before its next one: their sum grows
+with the square root of the time and not with it."""
+
+ENVELOPE = 1_000
+"""Bytes of a message around the display in it."""
+
 MOST, KEPT, FOLDED = 50, 10, 200
 """Outputs of a cell; the steps a fold leaves as they are; the lines a fold shows."""
 
 WIDEST = 160
 """Characters of a command or text on a step's line."""
 
-LIVE, DONE = (4_000, 40), (16_000, 200)
+LIVE, DONE = (2_000, 30), (16_000, 200)
 """Characters and lines shown of a running and of a finished step."""
 
 _WRAP = "font-family:monospace;white-space:pre-wrap;word-break:normal;overflow-wrap:anywhere"
@@ -89,10 +96,11 @@ class Step:
         )
 
     def plain(self) -> str:
+        """The step as text; while it runs, its line: what is beneath it would be sent twice with every redraw."""
+        if not self.done:
+            return self.line()
         line, text = self.line(), self.text()
-        if (
-            self.done and not self.command and text.startswith(line)
-        ):  # a text whose first line is its head: nothing folds here
+        if not self.command and text.startswith(line):  # a text whose first line is its head: nothing folds here
             return text
         return "\n".join(part for part in (line, self._long_command(), text) if part)
 
@@ -133,7 +141,7 @@ class Screen:
     def __init__(self, port: Port, prefix: str, live: bool = True) -> None:
         self.metadata: dict[str, Any] = {}
         self._port, self._prefix, self._live = port, prefix, live
-        self._shown: dict[Step, str] = {}
+        self._shown: dict[Step, _Shown] = {}
         self._dirty: dict[Step, None] = {}
         self._folded: list[str] = []
         self._lost = 0
@@ -154,19 +162,31 @@ class Screen:
         self.add(Note(tables.text(columns, rows, note), tables.html(columns, rows, note)))
 
     def touch(self, step: Step) -> None:
-        """The step has changed: it is drawn with the next redraw."""
+        """The step has changed: it is drawn with the next redraw that it is due for."""
         self._dirty[step] = None
         if self._timer is None:
-            wait = max(0.0, self._drawn + PERIOD - time.monotonic())
-            self._timer = asyncio.get_running_loop().call_later(wait, self.draw)
+            self._draw_in(self._drawn + PERIOD - time.monotonic())
 
-    def draw(self) -> None:
-        """Show what has changed since the last redraw."""
+    def _draw_in(self, seconds: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(max(0.0, seconds), self._tick)
+
+    def _tick(self) -> None:
+        """Draw what is due; what is not waits for the next tick."""
+        self._timer = None
+        now = time.monotonic()
+        late = [step for step in self._dirty if not step.done and step in self._shown and self._shown[step].due > now]
+        if len(late) < len(self._dirty):
+            self.draw(late)
+        if late:
+            self._draw_in(max(PERIOD, min(self._shown[step].due for step in late) - now))
+
+    def draw(self, later: Sequence[Step] = ()) -> None:
+        """Show what has changed since the last redraw, but for what is to be shown later."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        dirty = [step for step in self._dirty if step.done or self._live]
-        self._dirty.clear()
+        dirty = [step for step in self._dirty if (step.done or self._live) and step not in later]
+        self._dirty = dict.fromkeys(later)
         if self._live and len(self._shown) + sum(step not in self._shown for step in dirty) > MOST - 2:
             self._fold(dirty)
         else:
@@ -175,15 +195,19 @@ class Screen:
         self._drawn = time.monotonic()
 
     def _draw(self, step: Step) -> None:
-        display_id = self._shown.get(step)
-        if display_id is None:
+        shown = self._shown.get(step)
+        if shown is None:
             self._count += 1
-            self._shown[step] = f"{self._prefix}-{self._count}"
-        self._show(step, self._shown[step], update=display_id is not None)
+            shown = self._shown[step] = _Shown(f"{self._prefix}-{self._count}")
+            shown.spend(self._show(step, shown.display_id))
+            return
+        shown.spend(self._show(step, shown.display_id, update=True))
 
-    def _show(self, step: Step, display_id: str, update: bool = False) -> None:
+    def _show(self, step: Step, display_id: str, update: bool = False) -> int:
+        """Show it; about how many bytes were sent."""
         data = {"text/plain": step.plain(), "text/html": step.html()}
         self._port.show(data, {"agentos": self.metadata} if self.metadata else {}, display_id, update)
+        return ENVELOPE + sum(map(len, data.values()))
 
     def _fold(self, dirty: list[Step]) -> None:
         """Begin the outputs anew: the older steps a line each in one display, the last ones as they were."""
@@ -201,3 +225,14 @@ class Screen:
         for step in steps:
             if step not in old:
                 self._draw(step)
+
+
+class _Shown:
+    """A step on the screen: its display, what its redraws came to, and when the next one is due."""
+
+    def __init__(self, display_id: str) -> None:
+        self.display_id, self.sent, self.due = display_id, 0, 0.0
+
+    def spend(self, size: int) -> None:
+        self.sent += size
+        self.due = time.monotonic() + self.sent / SPENT
