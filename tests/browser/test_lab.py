@@ -18,7 +18,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from agentos_jupyter.cli.demo import NOTEBOOK, Made, notebooks, prepare
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 pytestmark = [
     pytest.mark.browser,
