@@ -30,7 +30,8 @@
     │   ├── ModelKeyMissing          model.key_missing
     │   ├── ModelUnavailable         model.unavailable
     │   ├── ModelRefused             model.refused
-    │   └── ModelMalformed           model.malformed
+    │   ├── ModelMalformed           model.malformed
+    │   └── ModelReplayMiss          model.replay_miss
     ├── ContextTooLong               context.too_long
     ├── NoContextEngine              no_context_engine
     ├── BudgetExceeded               budget.exceeded
@@ -203,6 +204,12 @@ class ModelMalformed(ModelError):
     """The endpoint answered with something that is not a reply."""
 
     code = "model.malformed"
+
+
+class ModelReplayMiss(ModelError):
+    """A recording holds no reply to what was asked: a retry would not help."""
+
+    code = "model.replay_miss"
 
 
 class ContextTooLong(AgentOSError):

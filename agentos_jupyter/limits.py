@@ -82,6 +82,8 @@ class Limits:
     """The longest `Retry-After` that is waited out; a longer one goes to the fallback."""
     retry_status: Statuses
     """Answers that are worth another attempt."""
+    recording: Size
+    """One recording that is replayed."""
     pattern: Seconds
     """One match of a pattern that came as data."""
 

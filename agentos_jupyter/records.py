@@ -87,10 +87,11 @@ Verdict = Allow | Reject | Wait
 
 @dataclass(frozen=True, slots=True)
 class JudgedCall:
-    """A call and what the hooks said of it."""
+    """A call and what the hooks said of it; `recorded` is what it came to in a recording, so that it does not run."""
 
     call: Call
     verdict: Verdict
+    recorded: Observation | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ class Verb:
 VERBS = {
     "demo": Verb("demo", "run the main job: an agent repairs a small project, in a notebook"),
     "doctor": Verb("doctor", "check every part, and say how to mend what is broken"),
+    "record": Verb("record", "write what a session's model was asked and answered, to be replayed"),
     "runs": Verb("runs", "list the latest dispatches of this workspace"),
     "sql": Verb("sql", "ask the log a read-only question in SQL"),
     "start": Verb("start", "start the daemon of this workspace (any client does so by itself)"),

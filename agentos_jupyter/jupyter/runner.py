@@ -17,7 +17,7 @@ from agentos_jupyter.jupyter.desk import Desk
 from agentos_jupyter.jupyter.display import Screen
 from agentos_jupyter.jupyter.markdown import safe_markdown
 from agentos_jupyter.jupyter.safe import plain
-from agentos_jupyter.jupyter.watch import Watch, model_name
+from agentos_jupyter.jupyter.watch import Watch, borrowed, model_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +147,9 @@ class CellRun:
         return outcome
 
     def answer(self, info: Mapping[str, Any]) -> Answer:
-        """The answer of a dispatch as Markdown and plain text; a scripted model is named as one."""
+        """The answer of a dispatch as Markdown and plain text; a scripted or replayed one is named as such."""
         text = str(info["answer"]).strip()
-        said = model_name(info["model"], True) if info.get("scripted") and info.get("model") else ""
+        said = borrowed(info)
         markdown = "\n\n".join(
             part for part in (safe_markdown(text), f"*{safe_markdown(said)}*" if said else "") if part
         )

@@ -77,7 +77,8 @@ class Watch:
 
     def call(self, judged: JudgedCall) -> None:
         call = judged.call
-        self.began_call(call.id, call.name, call.arguments if call.arguments is not None else call.raw)
+        arguments = call.arguments if call.arguments is not None else call.raw
+        self.began_call(call.id, call.name, arguments, judged.recorded is not None)
 
     def output(self, judged: JudgedCall, data: bytes) -> None:
         running = self._calls.get(judged.call.id)
@@ -107,7 +108,8 @@ class Watch:
             case "user.message" if fact.get("from") == "schema":
                 self._screen.note(fact["text"])
             case "tool.call":
-                self.began_call(fact["id"], fact["name"], fact.get("arguments") or fact.get("raw", ""))
+                arguments = fact.get("arguments") or fact.get("raw", "")
+                self.began_call(fact["id"], fact["name"], arguments, "recorded" in fact)
             case "tool.result":
                 self.ended_call(
                     fact["id"], fact["status"], fact["text"], fact.get("exit_code"), fact.get("seconds", 0.0)
@@ -142,11 +144,11 @@ class Watch:
         step.finish(body=text if step.head != text.strip() else "")
         self._screen.touch(step)
 
-    def began_call(self, call_id: str, name: str, arguments: Any) -> None:
+    def began_call(self, call_id: str, name: str, arguments: Any, replayed: bool = False) -> None:
         self.commands += 1
         command = arguments.get("command") if name == "bash" and isinstance(arguments, Mapping) else None
         step = _Own() if self._quiet else _step_of(name, command if isinstance(command, str) else None, arguments)
-        self._calls[call_id] = _Running(step)
+        self._calls[call_id] = _Running(step, replayed)
         if not self._quiet:
             self._screen.touch(step)
 
@@ -158,7 +160,8 @@ class Watch:
         if status == "failed" and code is None:
             mark = "failed"
         took = f"{seconds:.1f} s" if seconds >= 0.05 else ""
-        running.step.finish(" · ".join(part for part in (mark, took) if part), text)
+        origin = "replayed, not run" if running.replayed else ""
+        running.step.finish(" · ".join(part for part in (origin, mark, took) if part), text)
         self._screen.touch(running.step)
 
     def end(self, info: Mapping[str, Any]) -> None:
@@ -177,8 +180,8 @@ class Watch:
 class _Running:
     """A call that runs: its step, and the bytes of a line or character that is not whole yet."""
 
-    def __init__(self, step: Step) -> None:
-        self.step = step
+    def __init__(self, step: Step, replayed: bool) -> None:
+        self.step, self.replayed = step, replayed
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._rest = ""
 
@@ -236,8 +239,17 @@ def summary(info: Mapping[str, Any]) -> str:
 
 
 def model_name(name: str, scripted: bool) -> str:
-    """The model as people must see it: a scripted one is never mistaken for a live one."""
+    """The model as people must see it: a scripted or replayed one is never mistaken for a live one."""
+    if name.startswith("replay:"):
+        file, _, option = name.removeprefix("replay:").partition("?")
+        return f"replayed from {file}{', tools too' if option else ''}"
     return f"scripted model ({name.removeprefix('scripted:').rpartition('/')[2]})" if scripted else name
+
+
+def borrowed(info: Mapping[str, Any]) -> str:
+    """What must stand beneath an answer that no model thought of now; nothing beneath a live one."""
+    name, scripted = info.get("model") or "", bool(info.get("scripted"))
+    return model_name(name, scripted) if name and (scripted or name.startswith("replay:")) else ""
 
 
 def changes(changed: Mapping[str, Any]) -> str:

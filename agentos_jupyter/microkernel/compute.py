@@ -125,7 +125,7 @@ async def _ask(
         raise ModelError(f"The model was not asked: {reason}")
     tools = [{"type": "function", "function": tool} for tool in dispatch.tools]
     messages = await images.filled(kernel.log, session.context.messages())
-    request = Request(messages, json.dumps(tools).encode(), before.output["params"])
+    request = Request(messages, json.dumps(tools).encode(), before.output["params"], session.id)
 
     def tell(kind: str, text: str) -> None:
         sink.send({"kind": kind, "text": text})
@@ -186,8 +186,9 @@ async def judged(
         flood = f"You asked for {total} calls in one reply; limits.calls allows {len(completion.calls)}, and none was run. Ask for fewer."
     for number, raw in enumerate(completion.calls, session.calls + 1):
         asked = _object(raw.arguments)
-        call = {"id": f"call-{number}", "name": raw.name, "arguments": asked, "asked": asked}
+        call: dict[str, Any] = {"id": f"call-{number}", "name": raw.name, "arguments": asked, "asked": asked}
         call["raw"] = kernel.redactor.text(raw.arguments) if asked is None else ""
+        call["recorded"] = raw.recorded
         await _judge(kernel, session, dispatch, turn, call, events, "agent", flood)
         calls.append(call)
     return calls, events
@@ -294,7 +295,7 @@ def _message(turn: int, completion: Completion, calls: list[dict[str, Any]], sec
         "seconds": seconds,
         "finish": completion.finish,
     }
-    more = {"dropped_calls": completion.dropped_calls, "served": completion.served}
+    more = {"dropped_calls": completion.dropped_calls, "served": completion.served, "params": completion.params}
     return data | {name: value for name, value in more.items() if value}
 
 
@@ -305,7 +306,7 @@ def _asked(call: dict[str, Any]) -> dict[str, Any]:
 
 
 def _call(data: Any) -> dict[str, Any]:
-    call = {k: data.get(k) for k in ("id", "name", "arguments", "shown", "verdict", "reason")}
+    call = {k: data.get(k) for k in ("id", "name", "arguments", "shown", "verdict", "reason", "recorded")}
     return {**call, "raw": (data.get("raw") or "") if call["arguments"] is None else ""}
 
 

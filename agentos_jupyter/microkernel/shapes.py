@@ -98,9 +98,21 @@ class ToolInfo(Shape):
     parameters: dict[str, Any] = Field(default_factory=dict)
 
 
+class ObservationInfo(Shape):
+    """What a tool call came to; see `records.Observation`."""
+
+    status: ToolStatus
+    text: str
+    exit_code: int | None = None
+    seconds: float = 0.0
+    total: int = 0
+    full: str | None = None
+    notes: list[str] = Field(default_factory=list)
+
+
 class CallInfo(Shape):
     """A judged tool call. `arguments` is null when `raw` is not a JSON object; `shown` are the arguments for everybody's
-    eyes, where they hold a secret."""
+    eyes, where they hold a secret; a call with `recorded` came out of a recording and is not run."""
 
     id: str
     name: str
@@ -110,6 +122,7 @@ class CallInfo(Shape):
     verdict: Literal["allow", "reject", "wait"] = "allow"
     reason: str | None = None
     approval: str | None = None
+    recorded: ObservationInfo | None = None
 
 
 class UsageInfo(Shape):
@@ -178,15 +191,3 @@ class DispatchInfo(Shape):
     value: Any = None
     first: int = 0
     last: int = 0
-
-
-class ObservationInfo(Shape):
-    """What a tool call came to; see `records.Observation`."""
-
-    status: ToolStatus
-    text: str
-    exit_code: int | None = None
-    seconds: float = 0.0
-    total: int = 0
-    full: str | None = None
-    notes: list[str] = Field(default_factory=list)

@@ -57,27 +57,37 @@ class Reset:
     """What was streamed so far belongs to a failed attempt: forget it."""
 
 
-Delta = Text | Reasoning | CallPart | Finish | UsageSeen | Served | Reset
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What the call `index` came to when it was recorded: it is told to the unit, which does not run the call."""
+
+    index: int
+    result: Mapping[str, Any]
+
+
+Delta = Text | Reasoning | CallPart | Finish | UsageSeen | Served | Reset | Recorded
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
     """One model call. `messages` are JSON objects, `tools` a JSON array, each encoded once and never decoded again.
 
-    `params` are further fields of the body (`temperature`, …).
+    `params` are further fields of the body (`temperature`, …); `who` is the session that asks.
     """
 
     messages: Sequence[bytes]
     tools: bytes = b"[]"
     params: Mapping[str, Any] = field(default_factory=dict)
+    who: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class RawCall:
-    """A tool call as the model wrote it; `arguments` is JSON text, or not."""
+    """A tool call as the model wrote it; `arguments` is JSON text, or not; `recorded` is what it came to in a recording."""
 
     name: str
     arguments: str
+    recorded: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +114,7 @@ class Completion:
     dropped_calls: int = 0
     served: str | None = None
     attempts: tuple[Attempt, ...] = ()
+    params: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Model(Protocol):

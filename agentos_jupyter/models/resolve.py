@@ -1,4 +1,4 @@
-"""From a name to models: `<provider>/<model id>`, `scripted:<file>`, or a role of agentos.yaml."""
+"""From a name to models: `<provider>/<model id>`, `scripted:<file>`, `replay:<recording>`, or a role of agentos.yaml."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from agentos_jupyter.models.unready import UnreadyModel
 
 if TYPE_CHECKING:
     from agentos_jupyter.config import ModelSettings, ProviderSettings, Settings
+    from agentos_jupyter.models.replay import Recordings
 
 DEMO = "scripted:demo"
 ROLES = ("orchestrator", "worker", "reviewer", "heartbeat", "compactor")
-LATER = ("human", "litellm", "python", "replay")
+LATER = ("human", "litellm", "python")
 """Kinds of models that have a place here but are not in this version."""
 _ALTERNATIVES = (
     "Or choose another model: AGENTOS_MODEL=ollama/<model> for a local one, OPENROUTER_API_KEY for hosted ones, "
@@ -54,7 +55,8 @@ class Models:
         self._environ = environ
         self._limits = limits
         self._pool = Pool(limits.connect)
-        self._kinds: dict[str, Callable[[str], Model]] = {"scripted": self._scripted}
+        self._kinds: dict[str, Callable[[str], Model]] = {"scripted": self._scripted, "replay": self._replay}
+        self._recordings: Recordings | None = None
 
     async def aclose(self) -> None:
         await self._pool.aclose()
@@ -142,6 +144,12 @@ class Models:
         from agentos_jupyter.models import scripted
 
         return scripted.load(file, self._settings.workspace, self._limits)
+
+    def _replay(self, file: str) -> Model:
+        from agentos_jupyter.models.replay import Recordings
+
+        self._recordings = self._recordings or Recordings(self._settings.workspace, self._limits)
+        return self._recordings.model(file)
 
     def _providers(self) -> set[str]:
         return {*KNOWN, *self._settings.providers}

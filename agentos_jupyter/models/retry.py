@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
+from typing import Any
 
 from agentos_jupyter.errors import AgentOSError, ContextTooLong, ModelMalformed, ModelNotFound, ModelUnavailable
 from agentos_jupyter.limits import Limits
@@ -21,6 +22,7 @@ from agentos_jupyter.models.deltas import (
     Model,
     RawCall,
     Reasoning,
+    Recorded,
     Request,
     Reset,
     Served,
@@ -59,7 +61,7 @@ async def complete(
             started = time.monotonic()
             try:
                 done = await _once(model, request, limits, on_delta, deadline)
-                return replace(done, attempts=tuple(attempts))
+                return replace(done, attempts=tuple(attempts), params=request.params)
             except AgentOSError as caught:
                 error = caught
             attempts.append(Attempt(model.name, error.message, error.code, round(time.monotonic() - started, 3)))
@@ -126,6 +128,7 @@ class _Reply:
     usage: Usage = field(default_factory=Usage)
     finish: str = ""
     served: str | None = None
+    recorded: dict[int, Mapping[str, Any]] = field(default_factory=dict)
 
     def take(self, delta: Delta) -> None:
         match delta:
@@ -140,6 +143,8 @@ class _Reply:
                 self.finish = reason
             case UsageSeen(usage):
                 self.usage = usage
+            case Recorded(index, result):
+                self.recorded[index] = result
             case Served(model):
                 self.served = model
         if self.size > self.limits.reply:
@@ -199,7 +204,10 @@ def _why_empty(finish: str) -> str:
 
 
 def _completion(model: Model, reply: _Reply, seconds: float) -> Completion:
-    calls = tuple(RawCall("".join(name), "".join(arguments)) for name, arguments in reply.calls)
+    calls = tuple(
+        RawCall("".join(name), "".join(arguments), reply.recorded.get(index))
+        for index, (name, arguments) in enumerate(reply.calls)
+    )
     return Completion(
         text="".join(reply.text),
         calls=calls,

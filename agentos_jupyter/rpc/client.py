@@ -182,6 +182,14 @@ class InForce(TypedDict):
     limits: dict[str, Any]
 
 
+class RecordingPage(TypedDict):
+    """Lines of a recording; `next` is the first line of the next page, null on the last."""
+
+    lines: list[dict[str, Any]]
+    next: int | None
+    until: int
+
+
 class ToolInfo(TypedDict):
     """A tool as the model sees it; `parameters` is a JSON Schema object."""
 
@@ -233,6 +241,18 @@ class Dispatches(TypedDict):
     dispatches: list[DispatchInfo]
 
 
+class ObservationInfo(TypedDict):
+    """What a tool call came to; see `records.Observation`."""
+
+    status: Literal["ok", "failed", "timeout", "killed", "rejected", "unknown", "not_run", "withdrawn"]
+    text: str
+    exit_code: int | None
+    seconds: float
+    total: int
+    full: str | None
+    notes: list[str]
+
+
 class CallInfo(TypedDict):
     """A judged tool call. `arguments` is null when `raw` is not a JSON object; `shown` are the arguments for everybody's"""
 
@@ -244,6 +264,7 @@ class CallInfo(TypedDict):
     verdict: Literal["allow", "reject", "wait"]
     reason: str | None
     approval: str | None
+    recorded: ObservationInfo | None
 
 
 class ReplyInfo(TypedDict):
@@ -257,18 +278,6 @@ class ReplyInfo(TypedDict):
     usage: UsageInfo
     seconds: float
     more: bool
-
-
-class ObservationInfo(TypedDict):
-    """What a tool call came to; see `records.Observation`."""
-
-    status: Literal["ok", "failed", "timeout", "killed", "rejected", "unknown", "not_run", "withdrawn"]
-    text: str
-    exit_code: int | None
-    seconds: float
-    total: int
-    full: str | None
-    notes: list[str]
 
 
 class Stored(TypedDict):
@@ -485,6 +494,10 @@ class Session:
         """The session's events, oldest first."""
         return await self._call("session.history", _given(session=session, after=after, limit=limit))
 
+    async def record(self, *, session: str, line: int | None = None, until: int | None = None) -> RecordingPage:
+        """The session as a recording that `replay:` plays: what the model was asked, what it answered, what calls came to."""
+        return await self._call("session.record", _given(session=session, line=line, until=until))
+
 
 class Dispatch:
     def __init__(self, call: AsyncCall) -> None:
@@ -700,6 +713,10 @@ class SyncSession:
     def history(self, *, session: str, after: int | None = None, limit: int | None = None) -> Events:
         """The session's events, oldest first."""
         return self._call("session.history", _given(session=session, after=after, limit=limit))
+
+    def record(self, *, session: str, line: int | None = None, until: int | None = None) -> RecordingPage:
+        """The session as a recording that `replay:` plays: what the model was asked, what it answered, what calls came to."""
+        return self._call("session.record", _given(session=session, line=line, until=until))
 
 
 class SyncDispatch:

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from agentos_jupyter.errors import AgentOSError, BadArguments, nearest
 from agentos_jupyter.records import Allow, Call, JudgedCall, Observation, Reject, Reply, Usage, Wait
-from agentos_jupyter.rpc.client import CallInfo, ReplyInfo
+from agentos_jupyter.rpc.client import CallInfo, ObservationInfo, ReplyInfo
 from agentos_jupyter.unit.tools import Stopped, Tool
 
 T = TypeVar("T")
@@ -78,6 +78,8 @@ class Turn:
         """Carry out what was allowed. `None` where the verdict said no: that result is recorded already."""
         self._on.call(judged)
         match judged.verdict:
+            case Allow() if judged.recorded is not None:
+                return judged.recorded
             case Allow(arguments):
                 return await self._run(judged, arguments)
             case Reject(reason):
@@ -123,12 +125,16 @@ def _reply(answer: ReplyInfo) -> Reply:
     return Reply(answer["turn"], answer["text"], calls, answer["model"], answer["scripted"], usage, answer["more"])
 
 
+def _recorded(info: ObservationInfo | None) -> Observation | None:
+    return None if info is None else Observation(**info)
+
+
 def judged_call(info: CallInfo) -> JudgedCall:
     """A judged call as the daemon tells it."""
     call = Call(info["id"], info["name"], info["shown"] or info["arguments"], info["raw"])
     match info["verdict"]:
         case "allow":
-            return JudgedCall(call, Allow(info["arguments"] or {}))
+            return JudgedCall(call, Allow(info["arguments"] or {}), _recorded(info["recorded"]))
         case "wait":
             return JudgedCall(call, Wait(info["approval"] or ""))
         case "reject":

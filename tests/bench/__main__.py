@@ -11,7 +11,7 @@ import os
 import platform
 import sys
 
-NAMES = ("turns", "sandbox", "kernel", "first", "sessions", "notebook", "resume", "kills")
+NAMES = ("turns", "sandbox", "kernel", "first", "sessions", "notebook", "resume", "replay", "kills")
 
 
 def main() -> None:

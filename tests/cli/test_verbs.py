@@ -177,3 +177,9 @@ def test_an_interrupt_ends_without_a_traceback(workspace: Path) -> None:
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 130
     assert b"Traceback" not in errors
+
+
+def test_a_session_that_does_not_exist_cannot_be_recorded(agentos: Run, workspace: Path) -> None:
+    done = agentos("record", "nobody", "-o", "x.jsonl")
+    assert (done.returncode, "No session 'nobody'" in done.stderr) == (1, True)
+    assert not list(workspace.glob("*x.jsonl*"))

@@ -490,3 +490,18 @@ async def test_what_travels_is_json_however_odd_the_output(open_desk: Any) -> No
     session = await desk.session()
     assert (await desk.unit.prompt(session, "go")).info["status"] == "ok"
     json.dumps(await desk.events(session))
+
+
+async def test_a_replay_runs_the_tools_again_and_with_recorded_tools_it_runs_none(
+    open_desk: Any, workspace: Path
+) -> None:
+    desk = await open_desk(once("echo run >> runs; echo out"))
+    await desk.unit.prompt(await desk.session(), "go")
+    page = await desk.link.call("session.record", {"session": workspace.name})
+    (workspace / "demo.jsonl").write_text("\n".join(json.dumps(line) for line in page["lines"]))
+    for mode, runs in (("", 2), ("?tools=recorded", 2)):
+        desk.watch.seen.clear()
+        outcome = await desk.unit.prompt(await desk.session(), "go", Asked(model=f"replay:demo.jsonl{mode}"))
+        assert (outcome.error, outcome.info["answer"], outcome.info["calls"]) == (None, "Done.", 1)
+        assert desk.watch.results()[0].text == "out"
+        assert (workspace / "runs").read_text() == "run\n" * runs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import Sequence
@@ -11,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from agentos_jupyter.errors import InvalidParams
-from agentos_jupyter.microkernel import dispatches, inbox
+from agentos_jupyter.microkernel import dispatches, inbox, recording
 from agentos_jupyter.microkernel.sessions import Caller
-from agentos_jupyter.microkernel.shapes import DispatchInfo, Events, SessionInfo, UsageInfo, first_page
+from agentos_jupyter.microkernel.shapes import PAGE, DispatchInfo, Events, SessionInfo, UsageInfo, first_page
 from agentos_jupyter.microkernel.table import Shape, namespace
 from agentos_jupyter.records import NewEvent
 
@@ -79,6 +80,22 @@ class InForce(Shape):
     """Every limit by its name, in its unit."""
 
     limits: dict[str, Any]
+
+
+class Record(Shape):
+    """A session to record, and from which line on; `until` is the last event of its history to look at (of a first page)."""
+
+    session: str
+    line: int = Field(0, ge=0)
+    until: int | None = Field(None, ge=0)
+
+
+class RecordingPage(Shape):
+    """Lines of a recording; `next` is the first line of the next page, null on the last."""
+
+    lines: list[dict[str, Any]]
+    next: int | None
+    until: int
 
 
 class Interrupted(Shape):
@@ -196,4 +213,25 @@ async def history(kernel: Microkernel, caller: Caller, params: History) -> Event
     return first_page(await kernel.log.read(session.stream, params.after, params.limit))
 
 
-CALLS = namespace("session", writes=(create, update, interrupt, steer), reads=(get, list_, limits, history))
+async def record(kernel: Microkernel, caller: Caller, params: Record) -> RecordingPage:
+    """The session as a recording that `replay:` plays: what the model was asked, what it answered, what calls came to."""
+    session = await kernel.session(params.session)
+    until = session.version if params.until is None else params.until
+    events = [event for event in await kernel.log.read(session.stream) if event.version <= until]
+    lines = await asyncio.to_thread(recording.lines, session.name, events)
+    page = _within(lines[params.line :])
+    after = params.line + len(page)
+    return RecordingPage(lines=page, next=after if after < len(lines) else None, until=until)
+
+
+def _within(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """As many lines as one answer holds, at least one."""
+    size = 0
+    for number, line in enumerate(lines):
+        size += len(json.dumps(line))
+        if size > PAGE and number:
+            return lines[:number]
+    return lines
+
+
+CALLS = namespace("session", writes=(create, update, interrupt, steer), reads=(get, list_, limits, history, record))

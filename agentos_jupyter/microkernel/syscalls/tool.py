@@ -84,8 +84,12 @@ async def _end(kernel: Microkernel, caller: Caller, session: Session, dispatch: 
         "tool": call.data["name"],
         "args": call.data.get("arguments"),
     }
-    output, receipts = await kernel.hooks.transform("tool.after", given, {"text": data["text"]})
-    data["text"] = str(output.get("text", data["text"]))
+    receipts: list[dict[str, Any]] = []
+    if call.data.get("recorded"):
+        data["replayed"] = True  # it was transformed before it was recorded
+    else:
+        output, receipts = await kernel.hooks.transform("tool.after", given, {"text": data["text"]})
+        data["text"] = str(output.get("text", data["text"]))
     [event] = await kernel.record(
         session, [NewEvent("tool.result", {**data, "receipts": receipts} if receipts else data, "system", dispatch.id)]
     )
