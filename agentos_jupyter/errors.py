@@ -31,7 +31,8 @@
     │   ├── ModelUnavailable         model.unavailable
     │   ├── ModelRefused             model.refused
     │   ├── ModelMalformed           model.malformed
-    │   └── ModelReplayMiss          model.replay_miss
+    │   ├── ModelReplayMiss          model.replay_miss
+    │   └── ModelAsksPerson          model.asks_person  a person is the model: answer it
     ├── ContextTooLong               context.too_long
     ├── NoContextEngine              no_context_engine
     ├── BudgetExceeded               budget.exceeded
@@ -210,6 +211,12 @@ class ModelReplayMiss(ModelError):
     """A recording holds no reply to what was asked: a retry would not help."""
 
     code = "model.replay_miss"
+
+
+class ModelAsksPerson(ModelError):
+    """A person is the model, and has not said yet what comes next."""
+
+    code = "model.asks_person"
 
 
 class ContextTooLong(AgentOSError):

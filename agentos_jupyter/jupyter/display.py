@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from agentos_jupyter.errors import ModelAsksPerson
 from agentos_jupyter.jupyter import tables
 from agentos_jupyter.jupyter.safe import clip, escape, one_line, plain
 
@@ -36,6 +37,10 @@ LIVE, DONE = (2_000, 30), (16_000, 200)
 _WRAP = "font-family:monospace;white-space:pre-wrap;word-break:normal;overflow-wrap:anywhere"
 _PRE = f'<pre style="{_WRAP};max-height:30em;overflow:auto;margin:0 0 0 1em">'
 _NOTE = f'<pre style="{_WRAP};margin:0">'
+
+
+Ask = Callable[[str], Awaitable[str]]
+"""Puts a question to the person and waits for what is written."""
 
 
 class Port(Protocol):
@@ -135,10 +140,12 @@ class Note(Step):
 class Screen:
     """The displays of one cell.
 
+    `ask` puts a question to the person at the front end; None where nobody is there.
     `live` is false for a front end that cannot redraw (a terminal): then each step is shown once, when it is over.
     """
 
-    def __init__(self, port: Port, prefix: str, live: bool = True) -> None:
+    def __init__(self, port: Port, prefix: str, live: bool = True, ask: Ask | None = None) -> None:
+        self._ask = ask
         self.metadata: dict[str, Any] = {}
         self._port, self._prefix, self._live = port, prefix, live
         self._shown: dict[Step, _Shown] = {}
@@ -156,6 +163,16 @@ class Screen:
     def note(self, text: str) -> None:
         """Text that is finished from the start."""
         self.add(Note(text))
+
+    async def ask(self, question: str) -> str:
+        """What the person writes. Raises `ModelAsksPerson` where nobody is there to be asked."""
+        if self._ask is None:
+            raise ModelAsksPerson(
+                "The model `human` asks a person what comes next, and nobody can be asked here (a run in batch, or a front end "
+                "without input): choose another model with %model, or run the cell in JupyterLab or a console."
+            )
+        self.draw()
+        return await self._ask(question)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[Any]], note: str = "") -> None:
         """Rows, as HTML and as plain text."""

@@ -19,6 +19,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import zmq
+import zmq.asyncio
 from ipykernel.ipkernel import IPythonKernel
 from jupyter_client.session import Session
 from traitlets import List, Type
@@ -165,7 +167,8 @@ class AgentOSKernel(IPythonKernel):
     async def _cells(self, code: str, cells: tuple[Cell, ...], client: Client) -> Answer | BaseException | None:
         """The last answer of the cell, or what ended it; the displays are complete when this returns."""
         port = _NotebookPort(self)
-        screen = Screen(port, f"aos-{uuid.uuid4().hex[:12]}", live=client.batch or client.cell_id is not None)
+        live, ask = client.batch or client.cell_id is not None, None if client.batch else port.ask
+        screen = Screen(port, f"aos-{uuid.uuid4().hex[:12]}", live, ask)
         run = CellRun(self.desk, screen, client, self.python.user_ns, code)
         if threading.current_thread() is threading.main_thread():
             with self._sigint_cancels():
@@ -305,6 +308,7 @@ class _NotebookPort:
     def __init__(self, kernel: AgentOSKernel) -> None:
         self._kernel = kernel
         self._parent = kernel.get_parent("shell")
+        self._ident = kernel._get_shell_context_var(kernel._shell_parent_ident)
         assert kernel.session is not None
         self._session: Session = kernel.session
 
@@ -314,6 +318,21 @@ class _NotebookPort:
 
     def clear(self) -> None:
         self._send("clear_output", {"wait": True})
+
+    async def ask(self, question: str) -> str:
+        """What the person writes; the loop goes on meanwhile, so an interrupt ends the wait and completion is answered."""
+        socket = self._kernel.stdin_socket
+        while socket.get(zmq.EVENTS) & zmq.POLLIN:
+            socket.recv_multipart(zmq.NOBLOCK)  # an answer to a question that nobody waits for any more
+        asked = {"prompt": f"{question}\n> ", "password": False}
+        self._session.send(socket, "input_request", asked, self._parent, ident=self._ident)
+        poller = zmq.asyncio.Poller()
+        poller.register(socket, zmq.POLLIN)
+        while True:
+            await poller.poll()
+            _, reply = self._session.recv(socket)
+            if reply is not None and reply["msg_type"] == "input_reply":
+                return str(reply["content"].get("value", ""))
 
     def _send(self, kind: str, content: dict[str, Any]) -> None:
         kernel = self._kernel

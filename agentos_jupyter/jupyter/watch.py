@@ -90,6 +90,10 @@ class Watch:
             judged.call.id, observation.status, observation.text, observation.exit_code, observation.seconds
         )
 
+    async def ask(self, question: str) -> str:
+        """What the person at the cell writes who is the model."""
+        return await self._screen.ask(question)
+
     # -- dispatch.follow
 
     def followed(self, data: Mapping[str, Any]) -> None:

@@ -20,6 +20,7 @@ from agentos_jupyter.microkernel.live import Live
 from agentos_jupyter.microkernel.sessions import Dispatch, Session
 from agentos_jupyter.microkernel.table import Sink
 from agentos_jupyter.models import Attempt, Completion, Delta, Model, Reasoning, Request, Reset, Text, complete
+from agentos_jupyter.models.human import answered
 from agentos_jupyter.records import Event, NewEvent, Reject, Wait
 from agentos_jupyter.redact import Redactor
 
@@ -30,8 +31,13 @@ MAX_DEPTH = 32
 """Nesting of a call's arguments: they travel in frames and stand in histories, each of which adds levels."""
 
 
-async def reply_to(kernel: Microkernel, session: Session, dispatch: Dispatch, turn: int, sink: Sink) -> dict[str, Any]:
-    """The reply of this turn: asked of the model, or read from the log when it was committed before."""
+async def reply_to(
+    kernel: Microkernel, session: Session, dispatch: Dispatch, turn: int, sink: Sink, answer: str | None = None
+) -> dict[str, Any]:
+    """The reply of this turn: asked of the model, or read from the log when it was committed before.
+
+    `answer` is what a person wrote, where a person is the model.
+    """
     lease = session.lease
     assert lease is not None
     if turn == dispatch.turns + 1:
@@ -39,7 +45,7 @@ async def reply_to(kernel: Microkernel, session: Session, dispatch: Dispatch, tu
     if dispatch.reply is not None and (turn == dispatch.turns or _answered(dispatch, turn)):
         return await _committed(kernel, session, dispatch)
     dispatches.check_turn(dispatch, turn)
-    work = asyncio.get_running_loop().create_task(_complete(kernel, session, dispatch, turn, sink))
+    work = asyncio.get_running_loop().create_task(_complete(kernel, session, dispatch, turn, sink, answer))
     lease.computing = work
     try:
         return await work
@@ -56,7 +62,9 @@ def _answered(dispatch: Dispatch, turn: int) -> bool:
     return turn == dispatch.turns + 1 and dispatch.answered
 
 
-async def _complete(kernel: Microkernel, session: Session, dispatch: Dispatch, turn: int, sink: Sink) -> dict[str, Any]:
+async def _complete(
+    kernel: Microkernel, session: Session, dispatch: Dispatch, turn: int, sink: Sink, answer: str | None
+) -> dict[str, Any]:
     chain = kernel.models.resolve(dispatch.chosen)
     for words in await inbox.hear(kernel, session, dispatch):
         sink.send({"kind": "note", "text": f"You said meanwhile: {words}"})
@@ -64,7 +72,7 @@ async def _complete(kernel: Microkernel, session: Session, dispatch: Dispatch, t
     attempts: list[NewEvent] = []
     started = time.perf_counter()
     try:
-        completion = await _ask(kernel, session, dispatch, turn, chain, sink, attempts)
+        completion = await _ask(kernel, session, dispatch, turn, chain, sink, attempts, answer)
     except (AgentOSError, asyncio.CancelledError):
         await kernel.record(session, attempts)
         raise
@@ -117,6 +125,7 @@ async def _ask(
     chain: Sequence[Model],
     sink: Sink,
     attempts: list[NewEvent],
+    answer: str | None,
 ) -> Completion:
     given = {"session": session.id, "dispatch": dispatch.id, "turn": turn, "tokens": session.context.tokens}
     before = await kernel.hooks.judge("compute.before", given, {"params": {}})
@@ -126,6 +135,8 @@ async def _ask(
     tools = [{"type": "function", "function": tool} for tool in dispatch.tools]
     messages = await images.filled(kernel.log, session.context.messages())
     request = Request(messages, json.dumps(tools).encode(), before.output["params"], session.id)
+    if answer is not None:
+        chain, request = answered(chain, request, answer)
 
     def tell(kind: str, text: str) -> None:
         sink.send({"kind": kind, "text": text})

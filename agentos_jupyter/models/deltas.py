@@ -69,25 +69,35 @@ Delta = Text | Reasoning | CallPart | Finish | UsageSeen | Served | Reset | Reco
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """One model call. `messages` are JSON objects, `tools` a JSON array, each encoded once and never decoded again.
-
-    `params` are further fields of the body (`temperature`, …); `who` is the session that asks.
-    """
-
-    messages: Sequence[bytes]
-    tools: bytes = b"[]"
-    params: Mapping[str, Any] = field(default_factory=dict)
-    who: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class RawCall:
     """A tool call as the model wrote it; `arguments` is JSON text, or not; `recorded` is what it came to in a recording."""
 
     name: str
     arguments: str
     recorded: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RawReply:
+    """What a person wrote in a model's place: text, or calls."""
+
+    text: str = ""
+    calls: tuple[RawCall, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One model call. `messages` are JSON objects, `tools` a JSON array, each encoded once and never decoded again.
+
+    `params` are further fields of the body (`temperature`, …); `who` is the session that asks,
+    `answer` what a person wrote, where a person is the model.
+    """
+
+    messages: Sequence[bytes]
+    tools: bytes = b"[]"
+    params: Mapping[str, Any] = field(default_factory=dict)
+    who: str = ""
+    answer: RawReply | None = None
 
 
 @dataclass(frozen=True, slots=True)

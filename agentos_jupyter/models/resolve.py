@@ -1,4 +1,4 @@
-"""From a name to models: `<provider>/<model id>`, `scripted:<file>`, `replay:<recording>`, or a role of agentos.yaml."""
+"""From a name to models: `<provider>/<model id>`, `scripted:<file>`, `replay:<recording>`, `human`, or a role of agentos.yaml."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from agentos_jupyter.models.replay import Recordings
 
 DEMO = "scripted:demo"
+HUMAN = "human"
 ROLES = ("orchestrator", "worker", "reviewer", "heartbeat", "compactor")
-LATER = ("human", "litellm", "python")
+LATER = ("litellm", "python")
 """Kinds of models that have a place here but are not in this version."""
 _ALTERNATIVES = (
     "Or choose another model: AGENTOS_MODEL=ollama/<model> for a local one, OPENROUTER_API_KEY for hosted ones, "
@@ -55,7 +56,11 @@ class Models:
         self._environ = environ
         self._limits = limits
         self._pool = Pool(limits.connect)
-        self._kinds: dict[str, Callable[[str], Model]] = {"scripted": self._scripted, "replay": self._replay}
+        self._kinds: dict[str, Callable[[str], Model]] = {
+            "scripted": self._scripted,
+            "replay": self._replay,
+            "human": self._human,
+        }
         self._recordings: Recordings | None = None
 
     async def aclose(self) -> None:
@@ -115,7 +120,7 @@ class Models:
         return Choice((DEMO,), "no model is configured")
 
     def _build(self, name: str) -> Model:
-        kind, colon, rest = name.partition(":")
+        kind, colon, rest = (name if name != HUMAN else f"{HUMAN}:").partition(":")
         if colon and "/" not in kind:
             return self._of_kind(kind, rest)
         provider, slash, model = name.partition("/")
@@ -144,6 +149,13 @@ class Models:
         from agentos_jupyter.models import scripted
 
         return scripted.load(file, self._settings.workspace, self._limits)
+
+    def _human(self, rest: str) -> Model:
+        from agentos_jupyter.models.human import HumanModel
+
+        if rest:
+            raise ModelNotFound(f"The model {HUMAN} takes no name: write `model: {HUMAN}`.")
+        return HumanModel(self._limits.window)
 
     def _replay(self, file: str) -> Model:
         from agentos_jupyter.models.replay import Recordings

@@ -11,7 +11,14 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any
 
-from agentos_jupyter.errors import AgentOSError, ContextTooLong, ModelMalformed, ModelNotFound, ModelUnavailable
+from agentos_jupyter.errors import (
+    AgentOSError,
+    ContextTooLong,
+    ModelAsksPerson,
+    ModelMalformed,
+    ModelNotFound,
+    ModelUnavailable,
+)
 from agentos_jupyter.limits import Limits
 from agentos_jupyter.models.deltas import (
     Attempt,
@@ -62,6 +69,8 @@ async def complete(
             try:
                 done = await _once(model, request, limits, on_delta, deadline)
                 return replace(done, attempts=tuple(attempts), params=request.params)
+            except ModelAsksPerson:
+                raise  # no failure: the caller asks, and comes again with the answer
             except AgentOSError as caught:
                 error = caught
             attempts.append(Attempt(model.name, error.message, error.code, round(time.monotonic() - started, 3)))

@@ -528,9 +528,9 @@ class Compute:
     def __init__(self, call: AsyncCall) -> None:
         self._call = call
 
-    async def complete(self, *, dispatch: str, epoch: int, turn: int, on_stream: OnStream | None = None) -> ReplyInfo:
+    async def complete(self, *, dispatch: str, epoch: int, turn: int, answer: str | None = None, on_stream: OnStream | None = None) -> ReplyInfo:
         """Ask the model, judge its calls and commit both; streams `{"kind": "text" | "reset" | "note", "text": …}`."""
-        return await self._call("compute.complete", _given(dispatch=dispatch, epoch=epoch, turn=turn), on_stream)
+        return await self._call("compute.complete", _given(dispatch=dispatch, epoch=epoch, turn=turn, answer=answer), on_stream)
 
 
 class Tool:

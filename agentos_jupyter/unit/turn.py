@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Coroutine, Mapping
 from typing import Any, Protocol, TypeVar
 
-from agentos_jupyter.errors import AgentOSError, BadArguments, nearest
+from agentos_jupyter.errors import AgentOSError, BadArguments, ModelAsksPerson, nearest
 from agentos_jupyter.records import Allow, Call, JudgedCall, Observation, Reject, Reply, Usage, Wait
 from agentos_jupyter.rpc.client import CallInfo, ObservationInfo, ReplyInfo
 from agentos_jupyter.unit.tools import Stopped, Tool
@@ -34,6 +34,9 @@ class Observer(Protocol):
 
     def result(self, judged: JudgedCall, observation: Observation) -> None:
         """A call has ended; `observation.text` is what was stored and what the model reads."""
+
+    async def ask(self, question: str) -> str:
+        """What a person writes who is the model. Raises `ModelAsksPerson` where nobody can be asked."""
 
 
 class Caller(Protocol):
@@ -63,16 +66,25 @@ class Turn:
         self.number: int = handle["turn"]
 
     async def compute(self) -> Reply:
-        """The next reply, committed with its verdicts."""
-        answer = await self._link.call(
-            "compute.complete",
-            {**self._handle, "turn": self.number + 1},
-            lambda data: self._on.delta(data["kind"], data["text"]),
-        )
-        reply = _reply(answer)
+        """The next reply, committed with its verdicts; where a person is the model, what the person writes."""
+        written: str | None = None
+        while True:
+            try:
+                reply = _reply(await self._complete(written))
+                break
+            except ModelAsksPerson as asks:
+                written = await self._on.ask(asks.message)
         self.number = reply.turn
         self._on.replied(reply)
         return reply
+
+    async def _complete(self, written: str | None) -> ReplyInfo:
+        given = {} if written is None else {"answer": written}
+        return await self._link.call(  # type: ignore[no-any-return]
+            "compute.complete",
+            {**self._handle, "turn": self.number + 1, **given},
+            lambda data: self._on.delta(data["kind"], data["text"]),
+        )
 
     async def act(self, judged: JudgedCall) -> Observation | None:
         """Carry out what was allowed. `None` where the verdict said no: that result is recorded already."""

@@ -115,7 +115,9 @@ def test_files_and_images_go_with_a_prompt(rules: Rules, notebook: Notebook, wor
     cell = notebook.run("%%agent files=notes.md,data.bin images=dot.png,picture\nwhat is this?")
     assert "File notes.md (21 bytes):" in cell.answer
     assert "data.bin (2 bytes, binary" in cell.answer
-    rows = notebook.run("%%sql\nselect json_array_length(data->'$.images') as n from events where type = 'user.message'").text
+    rows = notebook.run(
+        "%%sql\nselect json_array_length(data->'$.images') as n from events where type = 'user.message'"
+    ).text
     assert rows.split()[-1] == "2"
 
 

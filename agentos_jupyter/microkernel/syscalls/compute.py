@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pydantic import Field
+
 from agentos_jupyter.microkernel import compute as work
 from agentos_jupyter.microkernel import dispatches
 from agentos_jupyter.microkernel.sessions import Caller
@@ -16,11 +18,15 @@ if TYPE_CHECKING:
 
 
 class Complete(Shape):
-    """The next turn of a dispatch. Messages do not travel: the daemon holds the context."""
+    """The next turn of a dispatch. Messages do not travel: the daemon holds the context.
+
+    `answer` is what a person wrote who is the model, after `model.asks_person`.
+    """
 
     dispatch: str
     epoch: int
     turn: int
+    answer: str | None = Field(None, max_length=1_000_000)
 
 
 class ReplyInfo(Shape):
@@ -40,11 +46,11 @@ async def complete(kernel: Microkernel, caller: Caller, params: Complete, stream
     """Ask the model, judge its calls and commit both; streams `{"kind": "text" | "reset" | "note", "text": …}`.
 
     A repeat for the same turn returns what was committed. Raises `lease.expired`, `budget.exceeded`,
-    `context.too_long` and the model's errors after retries and fallbacks.
+    `context.too_long`, `model.asks_person` where a person is the model, and the model's errors after retries and fallbacks.
     """
     session, _ = await find(kernel, params.dispatch)
     dispatch = dispatches.held(session, params.dispatch, params.epoch, caller)
-    return ReplyInfo.model_validate(await work.reply_to(kernel, session, dispatch, params.turn, stream))
+    return ReplyInfo.model_validate(await work.reply_to(kernel, session, dispatch, params.turn, stream, params.answer))
 
 
 CALLS = namespace("compute", writes=(complete,))
