@@ -319,9 +319,14 @@ BY_CODE: dict[str, type[AgentOSError]] = {cls.code: cls for cls in _subclasses(A
 def nearest(kind: str, name: str, known: Iterable[str]) -> str:
     """The sentence for a name nobody knows: what was asked, the nearest name, all names."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
     listing = ", ".join(names) if names else "none"
+    hint = closest(name, names)
     return (
         f"no {kind} named {name!r}{hint} Known: {listing}." if hint else f"no {kind} named {name!r}. Known: {listing}."
     )
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?`, where something is near enough; else nothing."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""

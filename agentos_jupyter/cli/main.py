@@ -28,6 +28,7 @@ class Verb:
 
 
 VERBS = {
+    "attach": Verb("attach", "show a dispatch from the log, and follow it while it runs"),
     "demo": Verb("demo", "run the main job: an agent repairs a small project, in a notebook"),
     "doctor": Verb("doctor", "check every part, and say how to mend what is broken"),
     "record": Verb("record", "write what a session's model was asked and answered, to be replayed"),
@@ -35,6 +36,7 @@ VERBS = {
     "sql": Verb("sql", "ask the log a read-only question in SQL"),
     "start": Verb("start", "start the daemon of this workspace (any client does so by itself)"),
     "status": Verb("status", "show the workspace, its daemon, model and sandbox"),
+    "steer": Verb("steer", "say something to a dispatch at work"),
     "stop": Verb("stop", "stop the daemon of this workspace"),
     "version": Verb("version", "print the version"),
 }

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from agentos_jupyter.errors import AgentOSError, CommandError, DispatchEnded, DispatchNotFound, nearest
+from agentos_jupyter.errors import AgentOSError, CommandError, nearest
 from agentos_jupyter.jupyter.display import Note
 from agentos_jupyter.jupyter.knobs import agent, budget, context, cost, model, skill
 from agentos_jupyter.jupyter.lines import pairs, when, words_of
 from agentos_jupyter.jupyter.safe import one_line
+from agentos_jupyter.jupyter.steering import steer
 from agentos_jupyter.jupyter.table import COMMANDS, overview
 from agentos_jupyter.jupyter.watch import Watch, count, model_name
 
@@ -166,7 +165,7 @@ async def runs(run: CellRun, args: str) -> None:
 async def attach(run: CellRun, args: str) -> Answer | None:
     """`%attach ID`: the dispatch from the log, then live until it ends."""
     [ref] = words_of("attach", args, 1, 1)
-    info = await _dispatch(run, ref)
+    info = await run.desk.call("dispatch.get", {"dispatch": ref})
     run.screen.metadata.update(
         {"session": info["session"], "dispatch": info["id"], "from": info["first"], "harness": info["harness"]}
     )
@@ -187,58 +186,13 @@ async def dispatch(run: CellRun, args: str) -> Answer:
     words = words_of("dispatch", args, 2, 2)
     if words[0] != "run":
         raise CommandError(nearest("word after %dispatch", words[0], ["run"]))
-    info = await _dispatch(run, words[1])
+    info = await run.desk.call("dispatch.get", {"dispatch": words[1]})
     found = await run.desk.call("session.get", {"session": info["session"]})
     await run.desk.use(found)
     unit = await run.desk.unit()
     run.screen.add(Note(f"{info['id']}: {one_line(info['prompt'], 200)}"))
     watch = Watch(run.screen)
     return await run.dispatch(watch, unit.resume(info["session"], info["id"], on=watch, **run.client()))
-
-
-async def _dispatch(run: CellRun, ref: str) -> dict[str, Any]:
-    """A dispatch by its id, or the only one of the latest that begins so."""
-    with contextlib.suppress(DispatchNotFound):
-        exact: dict[str, Any] = await run.desk.call("dispatch.get", {"dispatch": ref})
-        return exact
-    found = (await run.desk.call("dispatch.list", {"limit": 1000}))["dispatches"]
-    matches = [each for each in found if each["id"].startswith(ref)]
-    if len(matches) == 1:
-        match: dict[str, Any] = matches[0]
-        return match
-    if matches:
-        raise DispatchNotFound(
-            f"{ref!r} begins {len(matches)} dispatch ids ({', '.join(each['id'] for each in matches[:5])}): write more of it."
-        )
-    raise DispatchNotFound(f"No dispatch {ref!r}: `%runs` lists those there are.")
-
-
-# -- saying something to one at work
-
-
-async def steer(run: CellRun, args: str) -> None:
-    """`%steer [ID] TEXT`."""
-    first, _, rest = args.strip().partition(" ")
-    ref, text = (first, rest.strip()) if first.startswith("d-") else ("", args.strip())
-    if not text:
-        raise CommandError(f"%steer is written: {' or '.join(COMMANDS['steer'].usage)}.")
-    info = await _dispatch(run, ref) if ref else await _at_work(run)
-    await run.desk.call("session.steer", {"session": info["session"], "text": text, "key": uuid.uuid4().hex})
-    run.screen.note(f"{info['id']} hears it before its next turn.")
-
-
-async def _at_work(run: CellRun) -> dict[str, Any]:
-    """The only dispatch at work in the workspace."""
-    listed = (await run.desk.call("dispatch.list", {"limit": 100}))["dispatches"]
-    running = [each for each in listed if each["status"] == "running" and each["kind"] == "prompt"]
-    if len(running) == 1:
-        only: dict[str, Any] = running[0]
-        return only
-    if not running:
-        raise DispatchEnded("Nothing is at work in this workspace: write it as a prompt.")
-    raise CommandError(
-        f"{len(running)} dispatches are at work ({', '.join(each['id'] for each in running[:5])}): write which one."
-    )
 
 
 # -- the whole

@@ -25,12 +25,21 @@ async def steer(kernel: Microkernel, session: Session, caller: Caller, text: str
                 return event
         dispatch = session.running
         if dispatch is None or dispatch.kind != "prompt" or dispatch.answered:
-            raise DispatchEnded(
-                f"Nothing is at work in session {session.name} ({session.id}) that could hear this: write it as a prompt."
-            )
+            raise DispatchEnded(_cure(session))
         said = {"text": kernel.redactor.text(text), "from": caller.name or caller.identity, "key": key}
         [event] = await kernel.log.append(stream, "any", [NewEvent("inbox.message", said, "person", dispatch.id)])
         return event
+
+
+def _cure(session: Session) -> str:
+    """Why nothing hears it, and what to do instead."""
+    last, where = session.current, f"session {session.name} ({session.id})"
+    if last is not None and last.kind == "prompt" and last.status == "lost":
+        return (
+            f"Nothing is at work in {where} that could hear this: {last.id} was lost with the program that ran it. "
+            f"Continue it with `%dispatch run {last.id}` and say it then, or write it as a prompt."
+        )
+    return f"Nothing is at work in {where} that could hear this: write it as a prompt."
 
 
 def unheard(kernel: Microkernel, session: Session) -> bool:

@@ -21,6 +21,7 @@ from agentos_jupyter.errors import (
     LogUnwritable,
     SessionNotFound,
     WorkspaceUntrusted,
+    closest,
     nearest,
 )
 from agentos_jupyter.limits import Limits
@@ -178,8 +179,15 @@ class Microkernel:
             )
         named = await self._newest_named(ref)
         if named is None:
-            raise SessionNotFound(f"No session {ref!r}: `%session list` shows those there are.")
+            hint = closest(ref, [*await self._newest_names(), *stored])
+            raise SessionNotFound(f"No session {ref!r}{hint or ':'} `%session list` shows those there are.")
         return named
+
+    async def _newest_names(self) -> list[str]:
+        """Names of the newest sessions, for an error that tells the nearest."""
+        sql = "select name from sessions order by session desc limit 200"
+        found = await self.log.query(sql, max_rows=200, max_bytes=100_000, seconds=self.limits().sql_seconds)
+        return [str(row[0]) for row in found.rows]
 
     async def _newest_named(self, name: str) -> str | None:
         return await self._first(

@@ -164,10 +164,11 @@ class Interrupted(TypedDict):
 
 
 class Steered(TypedDict):
-    """What was put into the inbox: its version there, and the dispatch that will hear it before its next turn."""
+    """What was put into the inbox: its version there, and the dispatch that will hear it before its next turn. Nobody"""
 
     inbox: int
     dispatch: str
+    held: bool
 
 
 class Sessions(TypedDict):
@@ -512,7 +513,7 @@ class Dispatch:
         return await self._call("dispatch.end", _given(dispatch=dispatch, epoch=epoch, status=status, changed=changed, error=error))
 
     async def get(self, *, dispatch: str) -> DispatchInfo:
-        """One dispatch, by its id."""
+        """One dispatch, by its id or a beginning of it that no other has."""
         return await self._call("dispatch.get", _given(dispatch=dispatch))
 
     async def list(self, *, session: str | None = None, limit: int | None = None) -> Dispatches:
@@ -732,7 +733,7 @@ class SyncDispatch:
         return self._call("dispatch.end", _given(dispatch=dispatch, epoch=epoch, status=status, changed=changed, error=error))
 
     def get(self, *, dispatch: str) -> DispatchInfo:
-        """One dispatch, by its id."""
+        """One dispatch, by its id or a beginning of it that no other has."""
         return self._call("dispatch.get", _given(dispatch=dispatch))
 
     def list(self, *, session: str | None = None, limit: int | None = None) -> Dispatches:

@@ -28,7 +28,7 @@ def test_words_enter_before_the_next_turn(open_desk: Any) -> None:
     began = desk.begin(session, "go")
     [call] = desk.complete(began, 1)["tool_calls"]
     steered = desk.call("session.steer", session=session, text="also sweep", key=key())
-    assert steered == {"inbox": 1, "dispatch": began["dispatch"]}
+    assert steered == {"inbox": 1, "dispatch": began["dispatch"], "held": True}
     desk.result(began, call["id"])
     assert desk.complete(began, 2)["text"] == "I do sweep, too."
     assert history(desk, session)[-2] == ("user.message", "also sweep")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from agentos_jupyter.errors import DispatchNotFound, InvalidParams
-from agentos_jupyter.microkernel import dispatches, ids
+from agentos_jupyter.microkernel import dispatches, ids, listing
 from agentos_jupyter.microkernel.context import shorten
 from agentos_jupyter.microkernel.sessions import Caller, Dispatch, Session
 from agentos_jupyter.microkernel.shapes import (
@@ -138,20 +138,17 @@ async def end(kernel: Microkernel, caller: Caller, params: End) -> DispatchInfo:
 
 
 async def get(kernel: Microkernel, caller: Caller, params: Which) -> DispatchInfo:
-    """One dispatch, by its id."""
-    _, dispatch = await find(kernel, params.dispatch)
+    """One dispatch, by its id or a beginning of it that no other has."""
+    _, dispatch = await listing.named(kernel, params.dispatch)
     return dispatch.info()
 
 
 async def list_(kernel: Microkernel, caller: Caller, params: Listing) -> Dispatches:
     """The newest dispatches first; a long prompt or answer is shortened (`dispatch.get` has the whole)."""
-    if params.session is not None:
-        sessions = [await kernel.session(params.session)]
-    else:
-        newest = sorted(kernel.log.streams("session/"), reverse=True)[: params.limit]
-        sessions = [await kernel.session(name.removeprefix("session/")) for name in newest]
-    found = [dispatch for session in sessions for dispatch in session.dispatches.values()]
-    found.sort(key=lambda each: each.started, reverse=True)
+    if params.session is None:
+        return Dispatches(dispatches=[_row(each) for each in await listing.newest(kernel, params.limit)])
+    session = await kernel.session(params.session)
+    found = sorted(session.dispatches.values(), key=lambda each: each.started, reverse=True)
     return Dispatches(dispatches=[_row(each.info()) for each in found[: params.limit]])
 
 
@@ -166,7 +163,7 @@ async def follow(kernel: Microkernel, caller: Caller, params: Which, stream: Sin
 
     Deltas are `{"kind": "event", "event": {…}}` for facts, and live `{"kind": "text" | "output" | "reset", …}` between them.
     """
-    session, dispatch = await find(kernel, params.dispatch)
+    session, dispatch = await listing.named(kernel, params.dispatch)
     news = asyncio.Event()
 
     def committed(events: list[Event]) -> None:

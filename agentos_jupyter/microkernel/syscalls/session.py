@@ -50,10 +50,12 @@ class Steer(Shape):
 
 
 class Steered(Shape):
-    """What was put into the inbox: its version there, and the dispatch that will hear it before its next turn."""
+    """What was put into the inbox: its version there, and the dispatch that will hear it before its next turn. Nobody
+    runs that dispatch now unless it is `held`: it hears it when it is continued."""
 
     inbox: int
     dispatch: str
+    held: bool = True
 
 
 class Which(Shape):
@@ -147,7 +149,8 @@ async def steer(kernel: Microkernel, caller: Caller, params: Steer) -> Steered:
     """Say something to a session at work: the model reads it before its next turn. Raises `dispatch.ended`."""
     session = await kernel.session(params.session)
     event = await inbox.steer(kernel, session, caller, params.text, params.key)
-    return Steered(inbox=event.version, dispatch=event.dispatch or "")
+    held = session.lease is not None and session.lease.holder is not None
+    return Steered(inbox=event.version, dispatch=event.dispatch or "", held=held)
 
 
 async def get(kernel: Microkernel, caller: Caller, params: Which) -> SessionInfo:
