@@ -46,12 +46,12 @@ def test_the_beginning_of_an_id_is_enough_where_it_is_the_only_one(open_desk: An
     assert desk.call("dispatch.get", dispatch=second)["id"] == second
     with pytest.raises(DispatchNotFound, match=f"begins 2 dispatch ids .{first}, {second}.*write more"):
         desk.call("dispatch.get", dispatch=first[:-3])
-    with pytest.raises(DispatchNotFound, match="did you mean 'd-.*-000[12]'"):
+    with pytest.raises(DispatchNotFound, match=r"did you mean 'd-.*-000[12]'"):
         desk.call("dispatch.get", dispatch=first.replace("0001", "0009"))
     for nothing in ("", "d-", "x", "s-"):
         with pytest.raises(DispatchNotFound, match="`%runs` lists"):
             desk.call("dispatch.get", dispatch=nothing)
-    with pytest.raises(SessionNotFound, match="did you mean 'harbour'"):
+    with pytest.raises(SessionNotFound, match=r"did you mean 'harbour'"):
         desk.call("session.get", session="harbor")
 
 
