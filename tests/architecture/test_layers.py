@@ -20,8 +20,8 @@ LAYERS = (
     {"log", "rpc", "models", "sandbox"},
     {"microkernel"},
     {"unit"},
-    {"jupyter", "cli", "sdk", "lab"},
-    {"widgets"},
+    {"jupyter", "sdk", "lab"},
+    {"cli", "widgets"},
 )
 NEVER = {"unit": {"microkernel", "log", "models"}, "jupyter": {"microkernel", "log", "models"}}
 """What a layer may not import although it lies below: unit and notebook kernel reach the daemon by `rpc` alone."""
