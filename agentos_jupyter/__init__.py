@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
     from agentos_jupyter.microkernel.inprocess import Workspace
     from agentos_jupyter.rpc.sync import SyncLink
 
@@ -33,3 +35,17 @@ def connect(path: Path | str | None = None) -> SyncLink:
     from agentos_jupyter.rpc.sync import SyncLink
 
     return SyncLink(paths.workspace(Path(path) if path is not None else None))
+
+
+def load_ipython_extension(shell: InteractiveShell) -> None:
+    """`%load_ext agentos_jupyter`: the commands of the cell language in a plain Python notebook, or IPython in a terminal."""
+    from agentos_jupyter.jupyter import extension
+
+    extension.load(shell)
+
+
+def unload_ipython_extension(shell: InteractiveShell) -> None:
+    """`%unload_ext agentos_jupyter`."""
+    from agentos_jupyter.jupyter import extension
+
+    extension.unload(shell)

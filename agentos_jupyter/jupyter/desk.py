@@ -19,9 +19,13 @@ if TYPE_CHECKING:
 
 
 class Desk:
-    """The daemon's connection is opened in the background at the first `begin`, the session at its first use."""
+    """The daemon's connection is opened in the background at the first `begin`, the session at its first use.
 
-    def __init__(self) -> None:
+    `keys`: whether keys stay in the environment, which is right where the process is the person's own Python.
+    """
+
+    def __init__(self, keys: bool = False) -> None:
+        self._keys = keys
         self.client = Aos()
         self.session_info: dict[str, Any] | None = None
         self.agent: str | None = None
@@ -48,7 +52,7 @@ class Desk:
 
     async def _open(self) -> Link:
         link = await Link.open(paths.workspace())
-        for name in [name for name in os.environ if name.endswith("_API_KEY")]:
+        for name in [name for name in os.environ if name.endswith("_API_KEY") and not self._keys]:
             del os.environ[name]  # the link has handed them to the daemon: nothing that runs here may read them
         self._warming = asyncio.get_running_loop().create_task(_warm())
         return link

@@ -13,16 +13,12 @@ import os
 import signal
 import sys
 import threading
-import traceback
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import zmq
-import zmq.asyncio
 from ipykernel.ipkernel import IPythonKernel
-from jupyter_client.session import Session
 from traitlets import List, Type
 
 from agentos_jupyter import __version__
@@ -31,11 +27,11 @@ from agentos_jupyter.jupyter import completion
 from agentos_jupyter.jupyter.cells import Cell, Python, classify
 from agentos_jupyter.jupyter.desk import Desk
 from agentos_jupyter.jupyter.display import Screen
+from agentos_jupyter.jupyter.failures import described
+from agentos_jupyter.jupyter.port import KernelPort
 from agentos_jupyter.jupyter.runner import Answer, CellRun, Client
-from agentos_jupyter.jupyter.safe import plain
 from agentos_jupyter.jupyter.shell import AgentOSShell, body_of
 
-INTERRUPTED = "Interrupted"
 _ANSWERED_WHILE_BUSY = {
     "complete_request",
     "inspect_request",
@@ -166,7 +162,7 @@ class AgentOSKernel(IPythonKernel):
 
     async def _cells(self, code: str, cells: tuple[Cell, ...], client: Client) -> Answer | BaseException | None:
         """The last answer of the cell, or what ended it; the displays are complete when this returns."""
-        port = _NotebookPort(self)
+        port = KernelPort(self)
         live, ask = client.batch or client.cell_id is not None, None if client.batch else port.ask
         screen = Screen(port, f"aos-{uuid.uuid4().hex[:12]}", live, ask)
         run = CellRun(self.desk, screen, client, self.python.user_ns, code)
@@ -210,7 +206,7 @@ class AgentOSKernel(IPythonKernel):
     def _finish(self, outcome: Answer | BaseException | None, count: int, store: bool) -> dict[str, Any]:
         """Publish the answer or the error of a cell; the reply says the same."""
         if isinstance(outcome, BaseException):
-            content = _error(outcome)
+            content = described(outcome)
             self._publish("error", content)
             return {"status": "error", **content}
         if outcome is not None:
@@ -300,56 +296,3 @@ class AgentOSKernel(IPythonKernel):
             )
             return reply
         return {"status": "incomplete", "indent": ""}
-
-
-class _NotebookPort:
-    """Displays of one cell: they belong to its request, whatever is answered in between."""
-
-    def __init__(self, kernel: AgentOSKernel) -> None:
-        self._kernel = kernel
-        self._parent = kernel.get_parent("shell")
-        self._ident = kernel._get_shell_context_var(kernel._shell_parent_ident)
-        assert kernel.session is not None
-        self._session: Session = kernel.session
-
-    def show(self, data: dict[str, str], metadata: Mapping[str, Any], display_id: str, update: bool) -> None:
-        content = {"data": data, "metadata": metadata, "transient": {"display_id": display_id}}
-        self._send("update_display_data" if update else "display_data", content)
-
-    def clear(self) -> None:
-        self._send("clear_output", {"wait": True})
-
-    async def ask(self, question: str) -> str:
-        """What the person writes; the loop goes on meanwhile, so an interrupt ends the wait and completion is answered."""
-        socket = self._kernel.stdin_socket
-        while socket.get(zmq.EVENTS) & zmq.POLLIN:
-            socket.recv_multipart(zmq.NOBLOCK)  # an answer to a question that nobody waits for any more
-        asked = {"prompt": f"{question}\n> ", "password": False}
-        self._session.send(socket, "input_request", asked, self._parent, ident=self._ident)
-        poller = zmq.asyncio.Poller()
-        poller.register(socket, zmq.POLLIN)
-        while True:
-            await poller.poll()
-            _, reply = self._session.recv(socket)
-            if reply is not None and reply["msg_type"] == "input_reply":
-                return str(reply["content"].get("value", ""))
-
-    def _send(self, kind: str, content: dict[str, Any]) -> None:
-        kernel = self._kernel
-        self._session.send(kernel.iopub_socket, kind, content, self._parent, ident=kernel._topic(kind))
-
-
-def _error(error: BaseException) -> dict[str, Any]:
-    """The condition's own name and sentence; a Python stack only for what is our fault."""
-    if isinstance(error, KeyboardInterrupt):
-        sentence = "You interrupted this cell: the model call was stopped and the command killed. What was done before is in the history."
-        return {"ename": INTERRUPTED, "evalue": "interrupted by you", "traceback": [f"{INTERRUPTED}: {sentence}"]}
-    if isinstance(error, AgentOSError):
-        return {
-            "ename": error.code,
-            "evalue": plain(error.message),
-            "traceback": [f"{error.code}: {plain(error.message)}"],
-        }
-    stack = "".join(traceback.format_exception(error)).rstrip()
-    sentence = "This is a defect of AgentOS, not of what you wrote: please report it with the lines above."
-    return {"ename": type(error).__name__, "evalue": plain(str(error)), "traceback": [plain(stack), sentence]}
