@@ -75,6 +75,14 @@ class ModelSettings(_Strict):
     price_cached: float | None = Field(default=None, ge=0, strict=False)
 
 
+class RateSettings(_Strict):
+    """What a provider takes: requests and tokens a minute, and requests at a time."""
+
+    requests: Tokens | None = None
+    tokens: Tokens | None = None
+    concurrent: Tokens | None = None
+
+
 class ProviderSettings(_Strict):
     """An OpenAI-compatible endpoint. `key` is `${VARIABLE}`, never literal: agents can read the file."""
 
@@ -82,6 +90,7 @@ class ProviderSettings(_Strict):
     key: str | None = Field(default=None, repr=False)
     headers: dict[str, str] = Field(default={}, repr=False)
     models: dict[str, ModelSettings] = {}
+    rate: RateSettings | None = None
 
     @field_validator("base_url")
     @classmethod

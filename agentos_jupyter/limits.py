@@ -66,6 +66,8 @@ class Limits:
 
     compute: Seconds
     """One model call with all its attempts, waits and fallbacks."""
+    queue: Seconds
+    """Until it is a request's turn at a provider whose rate is limited; `compute` does not count it."""
     connect: Seconds
     """Until an endpoint accepts the connection."""
     first_token: Seconds

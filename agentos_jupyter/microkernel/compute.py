@@ -19,7 +19,7 @@ from agentos_jupyter.microkernel import answers, assembly, dispatches, images, i
 from agentos_jupyter.microkernel.live import Live
 from agentos_jupyter.microkernel.sessions import Dispatch, Session
 from agentos_jupyter.microkernel.table import Sink
-from agentos_jupyter.models import Attempt, Completion, Delta, Model, Reasoning, Request, Reset, Text, complete
+from agentos_jupyter.models import Attempt, Completion, Delta, Model, Reasoning, Request, Reset, Text, Waiting, complete
 from agentos_jupyter.models.human import answered
 from agentos_jupyter.records import Event, NewEvent, Reject, Wait
 from agentos_jupyter.redact import Redactor
@@ -167,6 +167,8 @@ class _Voice:
                 self._speak("text", text)
             case Reasoning(text=text):
                 self._speak("reasoning", text)
+            case Waiting(text=text):
+                self._tell("note", text)
             case Reset():
                 self._live.clear()
                 self._tell("reset", "")

@@ -136,7 +136,7 @@ class Microkernel:
         if settings != self.settings:
             self.settings, self.engine = settings, settings.context
             self._outdated.append(self.models)
-            self.models = Models(settings, self.environ, self.limits())
+            self.models = Models(settings, self.environ, self.limits(), self.models.limiters)
         self.redactor = Redactor(exact=self.models.secrets)
 
     def limits(self, *more: Mapping[str, Any] | None) -> Limits:

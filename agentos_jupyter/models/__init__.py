@@ -20,6 +20,7 @@ from agentos_jupyter.models.deltas import (
     Served,
     Text,
     UsageSeen,
+    Waiting,
 )
 from agentos_jupyter.models.resolve import Choice, Listed, Models
 from agentos_jupyter.models.retry import complete
@@ -42,5 +43,6 @@ __all__ = [
     "Served",
     "Text",
     "UsageSeen",
+    "Waiting",
     "complete",
 ]

@@ -19,6 +19,7 @@ from agentos_jupyter.errors import AgentOSError, ModelMalformed, ModelUnavailabl
 from agentos_jupyter.models import failures, marks
 from agentos_jupyter.models.body import Body
 from agentos_jupyter.models.deltas import Delta, Request, UsageSeen
+from agentos_jupyter.models.rate import Limiter
 from agentos_jupyter.records import Usage
 
 if TYPE_CHECKING:
@@ -86,15 +87,24 @@ class Pool:
 
 
 class DirectModel:
-    """One model at one endpoint. `limit` is the size in bytes of the longest reply."""
+    """One model at one endpoint. `limit` is the size in bytes of the longest reply; `limiter` gives its provider's turns."""
 
     scripted = False
 
     def __init__(
-        self, name: str, endpoint: Endpoint, pool: Pool, *, window: int, limit: int, price: Price | None = None
+        self,
+        name: str,
+        endpoint: Endpoint,
+        pool: Pool,
+        *,
+        window: int,
+        limit: int,
+        price: Price | None = None,
+        limiter: Limiter | None = None,
     ) -> None:
         self.name = name
         self.window = window
+        self.limiter = limiter
         self._endpoint = endpoint
         self._pool = pool
         self._limit = 2 * limit

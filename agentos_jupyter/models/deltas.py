@@ -65,7 +65,14 @@ class Recorded:
     result: Mapping[str, Any]
 
 
-Delta = Text | Reasoning | CallPart | Finish | UsageSeen | Served | Reset | Recorded
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Why the request has not been sent yet, for people."""
+
+    text: str
+
+
+Delta = Text | Reasoning | CallPart | Finish | UsageSeen | Served | Reset | Recorded | Waiting
 
 
 @dataclass(frozen=True, slots=True)

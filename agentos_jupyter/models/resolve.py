@@ -12,6 +12,7 @@ from agentos_jupyter.limits import Limits
 from agentos_jupyter.models.client import DirectModel, Endpoint, Pool, Price, proxy_for
 from agentos_jupyter.models.deltas import Model
 from agentos_jupyter.models.providers import KNOWN, Provider
+from agentos_jupyter.models.rate import Limiter, Limiters, Rate
 from agentos_jupyter.models.unready import UnreadyModel
 
 if TYPE_CHECKING:
@@ -51,7 +52,11 @@ class Listed:
 class Models:
     """The models of one workspace. `environ` is read at each call, so a key may come later."""
 
-    def __init__(self, settings: Settings, environ: Mapping[str, str], limits: Limits) -> None:
+    def __init__(
+        self, settings: Settings, environ: Mapping[str, str], limits: Limits, limiters: Limiters | None = None
+    ) -> None:
+        """`limiters` are those of the `Models` before, so that new settings do not forget what was sent."""
+        self.limiters = limiters or Limiters()
         self._settings = settings
         self._environ = environ
         self._limits = limits
@@ -187,7 +192,21 @@ class Models:
             proxy=proxy_for(base_url, self._environ),
         )
         window = (about and about.window) or self._limits.window
-        return DirectModel(name, endpoint, self._pool, window=window, limit=self._limits.reply, price=_price(about))
+        return DirectModel(
+            name,
+            endpoint,
+            self._pool,
+            window=window,
+            limit=self._limits.reply,
+            price=_price(about),
+            limiter=self.limiter(provider),
+        )
+
+    def limiter(self, provider: str) -> Limiter:
+        """The turns of a provider, shared by all of its models and by all sessions."""
+        given = self._settings.providers.get(provider)
+        said = given.rate.model_dump(exclude_none=True) if given and given.rate else {}
+        return self.limiters.of(provider, Rate(**said))
 
     def _base_url(self, provider: str, given: ProviderSettings | None, known: Provider | None) -> tuple[str, bool]:
         """`<PROVIDER>_BASE_URL` > agentos.yaml > the table; and whether the environment said it."""

@@ -35,8 +35,14 @@ from agentos_jupyter.models.deltas import (
     Served,
     Text,
     UsageSeen,
+    Waiting,
 )
+from agentos_jupyter.models.rate import Limiter
 from agentos_jupyter.records import Usage
+
+BYTES_PER_TOKEN = 4
+"""A guess at what a request will count, until the provider has told."""
+TOO_MANY = 429
 
 OnDelta = Callable[[Delta], None]
 OnAttempt = Callable[[Attempt], Awaitable[None]]
@@ -56,18 +62,19 @@ async def complete(
     """The reply of the first model of `chain` that gives one.
 
     `on_delta` hears every delta, and `Reset` when those so far belong to a failed attempt; `on_attempt` each failure.
-    Raises the error of the last attempt, with one sentence for each, within `limits.compute` seconds.
+    Raises the error of the last attempt, with one sentence for each, within `limits.compute` seconds; what an attempt
+    waits for its provider's turn does not count, and is bounded by `limits.queue`.
     """
     if not chain:
         raise ModelNotFound("There is no model to ask: name one with AGENTOS_MODEL or `model:` in agentos.yaml.")
-    deadline = time.monotonic() + limits.compute
+    deadline = _Deadline(time.monotonic() + limits.compute)
     attempts: list[Attempt] = []
     error: AgentOSError | None = None
     for position, model in enumerate(chain):
         for number in range(1, limits.attempts + 1):
             started = time.monotonic()
             try:
-                done = await _once(model, request, limits, on_delta, deadline)
+                done = await _in_turn(model, request, limits, on_delta, deadline)
                 return replace(done, attempts=tuple(attempts), params=request.params)
             except ModelAsksPerson:
                 raise  # no failure: the caller asks, and comes again with the answer
@@ -76,10 +83,10 @@ async def complete(
             attempts.append(Attempt(model.name, error.message, error.code, round(time.monotonic() - started, 3)))
             await on_attempt(attempts[-1])
             pause = _pause(error, number, limits)
-            if pause is None or time.monotonic() + pause >= deadline:
+            if pause is None or time.monotonic() + pause >= deadline.at:
                 break
             await asyncio.sleep(pause)
-        if time.monotonic() >= deadline or not _next_may_help(error, model, chain[position + 1 :]):
+        if time.monotonic() >= deadline.at or not _next_may_help(error, model, chain[position + 1 :]):
             break
     raise _final(error, attempts)
 
@@ -177,6 +184,34 @@ class _Reply:
 
     def wanted(self) -> bool:
         return bool(self.calls) or any(piece.strip() for piece in self.text)
+
+
+@dataclass
+class _Deadline:
+    """When all attempts must be over."""
+
+    at: float
+
+
+async def _in_turn(
+    model: Model, request: Request, limits: Limits, on_delta: OnDelta, deadline: _Deadline
+) -> Completion:
+    """One attempt when it is this session's turn at the provider; a pause that one is told of holds for all."""
+    limiter = getattr(model, "limiter", None)
+    if not isinstance(limiter, Limiter):
+        return await _once(model, request, limits, on_delta, deadline.at)
+    guess = sum(map(len, request.messages)) / BYTES_PER_TOKEN
+    async with limiter.turn(request.who, guess, limits.queue, lambda text: on_delta(Waiting(text))) as place:
+        deadline.at += place.waited
+        try:
+            done = await _once(model, request, limits, on_delta, deadline.at)
+        except ModelUnavailable as error:
+            told = error.data.get("retry_after")
+            if error.data.get("status") == TOO_MANY and told is not None and told <= limits.retry_after:
+                limiter.pause(told)
+            raise
+        place.used = done.usage.input + done.usage.output or None
+        return done
 
 
 async def _once(model: Model, request: Request, limits: Limits, on_delta: OnDelta, deadline: float) -> Completion:
