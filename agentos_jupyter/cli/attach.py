@@ -52,7 +52,7 @@ def _shown(screen: Screen, watch: Watch, ended: Mapping[str, Any]) -> int:
 class _Terminal:
     """Displays as lines: each step once, when it is over."""
 
-    def show(self, data: dict[str, str], metadata: Mapping[str, Any], display_id: str, update: bool) -> None:
+    def show(self, data: Mapping[str, Any], metadata: Mapping[str, Any], display_id: str, update: bool) -> None:
         if data["text/plain"]:
             print(data["text/plain"], flush=True)
 

@@ -46,7 +46,7 @@ Ask = Callable[[str], Awaitable[str]]
 class Port(Protocol):
     """Where displays go: the notebook, through the kernel."""
 
-    def show(self, data: dict[str, str], metadata: Mapping[str, Any], display_id: str, update: bool) -> None: ...
+    def show(self, data: Mapping[str, Any], metadata: Mapping[str, Any], display_id: str, update: bool) -> None: ...
 
     def clear(self) -> None: ...
 
@@ -150,6 +150,7 @@ class Screen:
         self._port, self._prefix, self._live = port, prefix, live
         self._shown: dict[Step, _Shown] = {}
         self._dirty: dict[Step, None] = {}
+        self._widget: Mapping[str, Any] | None = None
         self._folded: list[str] = []
         self._lost = 0
         self._count = 0
@@ -204,7 +205,7 @@ class Screen:
             self._timer = None
         dirty = [step for step in self._dirty if (step.done or self._live) and step not in later]
         self._dirty = dict.fromkeys(later)
-        if self._live and len(self._shown) + sum(step not in self._shown for step in dirty) > MOST - 2:
+        if self._live and len(self._shown) + sum(step not in self._shown for step in dirty) > MOST - 3:
             self._fold(dirty)
         else:
             for step in dirty:
@@ -233,15 +234,33 @@ class Screen:
         self._folded += [step.line() for step in old]
         self._lost += max(0, len(self._folded) - FOLDED)
         del self._folded[:-FOLDED]
+        self._anew([step for step in steps if step not in old])
+
+    def _anew(self, steps: Sequence[Step]) -> None:
+        """Clear the outputs and show what is folded, these steps, and the widget beneath them."""
         self._shown.clear()
         self._port.clear()
-        fold = Step(f"{self._lost + len(self._folded)} earlier steps")
-        fold.finish(body="\n".join([f"… {self._lost} more, in the log"] * bool(self._lost) + self._folded))
-        self._count += 1
-        self._show(fold, f"{self._prefix}-{self._count}")
+        if self._folded:
+            fold = Step(f"{self._lost + len(self._folded)} earlier steps")
+            fold.finish(body="\n".join([f"… {self._lost} more, in the log"] * bool(self._lost) + self._folded))
+            self._count += 1
+            self._show(fold, f"{self._prefix}-{self._count}")
         for step in steps:
-            if step not in old:
-                self._draw(step)
+            self._draw(step)
+        self._show_widget()
+
+    def widget(self, data: Mapping[str, Any] | None) -> None:
+        """Show a widget among the outputs; None takes it away again, as if it had never been there."""
+        had, self._widget = self._widget, data
+        if data is not None:
+            self._show_widget()
+        elif had is not None:
+            self._anew(list(self._shown))
+
+    def _show_widget(self) -> None:
+        if self._widget is not None:
+            self._count += 1
+            self._port.show(self._widget, {}, f"{self._prefix}-{self._count}", update=False)
 
 
 class _Shown:

@@ -25,7 +25,7 @@ class KernelPort:
         assert kernel.session is not None
         self._session = kernel.session
 
-    def show(self, data: dict[str, str], metadata: Mapping[str, Any], display_id: str, update: bool) -> None:
+    def show(self, data: Mapping[str, Any], metadata: Mapping[str, Any], display_id: str, update: bool) -> None:
         content = {"data": data, "metadata": metadata, "transient": {"display_id": display_id}}
         self._send("update_display_data" if update else "display_data", content)
 
@@ -58,7 +58,7 @@ class ShellPort:
     def __init__(self, shell: InteractiveShell) -> None:
         self._shell = shell
 
-    def show(self, data: dict[str, str], metadata: Mapping[str, Any], display_id: str, update: bool) -> None:
+    def show(self, data: Mapping[str, Any], metadata: Mapping[str, Any], display_id: str, update: bool) -> None:
         transient = {"display_id": display_id}
         self._shell.display_pub.publish(data, dict(metadata), transient=transient, update=update)
 

@@ -15,6 +15,7 @@ from agentos_jupyter.jupyter import actions, tables
 from agentos_jupyter.jupyter.cells import Asking, Bash, Cell, Command, Help, Parameters, Prompt, Sql, fill
 from agentos_jupyter.jupyter.desk import Desk
 from agentos_jupyter.jupyter.display import Screen
+from agentos_jupyter.jupyter.field import Field
 from agentos_jupyter.jupyter.markdown import safe_markdown
 from agentos_jupyter.jupyter.safe import plain
 from agentos_jupyter.jupyter.watch import Watch, borrowed, model_name
@@ -123,7 +124,8 @@ class CellRun:
 
     async def dispatch(self, watch: Watch, work: Any, make: Callable[[Any], Any] | None = None) -> Answer:
         """Wait for a dispatch; its answer, or the error that ended it. `make` turns the answer's JSON into its value."""
-        outcome = await self._ended(watch, work)
+        async with self._field(watch):
+            outcome = await self._ended(watch, work)
         self.desk.client.dispatch = dict(outcome.info)
         if outcome.error is not None:
             raise outcome.error
@@ -132,6 +134,12 @@ class CellRun:
             answer = replace(answer, value=_made(make, outcome.info["value"]))
         self.desk.client.last = answer.value
         return answer
+
+    def _field(self, watch: Watch) -> contextlib.AbstractAsyncContextManager[Any]:
+        """Where a person may say something meanwhile: in a front end that has cells and somebody in front of it."""
+        if self._client.batch or self._client.cell_id is None:
+            return contextlib.nullcontext()
+        return Field(self.desk, self.screen, watch)
 
     async def _ended(self, watch: Watch, work: Any) -> Any:
         try:

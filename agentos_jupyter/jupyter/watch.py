@@ -31,6 +31,7 @@ class Watch:
         self._writing: Step | None = None
         self._calls: dict[str, _Running] = {}
         self._redactor = Redactor()
+        self._said: list[Step] = []
         self.turns = 0
         self.commands = 0
         self._tokens = 0
@@ -51,6 +52,8 @@ class Watch:
     def delta(self, kind: str, text: str) -> None:
         if kind == "note":
             self._screen.add(Note(text))
+        elif kind == "heard":
+            self.heard(text)
         elif kind == "reset":
             if self._writing is not None:
                 self._writing.rename("the model begins its answer again")
@@ -108,7 +111,7 @@ class Watch:
                 self._spend(fact.get("usage") or {})
                 self.reply(fact["text"], last=not fact["calls"] and not fact.get("more"))
             case "user.message" if fact.get("from") == "steer":
-                self._screen.note(f"You said meanwhile: {fact['text']}")
+                self.heard(fact["text"])
             case "user.message" if fact.get("from") == "schema":
                 self._screen.note(fact["text"])
             case "tool.call":
@@ -124,6 +127,22 @@ class Watch:
     def _live(self, data: Mapping[str, Any]) -> None:
         if data["kind"] in ("text", "reset"):
             self.delta(data["kind"], data.get("text", ""))
+
+    # -- what a person says meanwhile
+
+    def said(self, text: str) -> Step:
+        """Words that are on their way to the agent."""
+        step = _Said(f"You: {self._redactor.text(text)}")
+        self._said.append(step)
+        self._screen.touch(step)
+        return step
+
+    def heard(self, text: str) -> None:
+        """Words have entered the history, from here or from elsewhere."""
+        head = f"You: {text}"
+        step = next((each for each in self._said if each.head == head and not each.done), None) or Step(head)
+        step.finish(f"read before turn {self.turns + 1}")
+        self._screen.touch(step)
 
     # -- the same, in words that the log uses too
 
@@ -173,12 +192,23 @@ class Watch:
         self._screen.metadata["to"] = info["last"]
         for call_id in list(self._calls):
             self.ended_call(call_id, "unknown", "", None, 0.0)
+        for step in self._said:
+            if not step.done:
+                step.finish("not read: it enters with the next prompt")
+                self._screen.touch(step)
         if self._quiet:
             return
         step = self._writing or Step("")
         step.rename(summary(info))
         step.finish()
         self._screen.touch(step)
+
+
+class _Said(Step):
+    """Words on their way to the agent."""
+
+    def line(self) -> str:
+        return super().line() if self.done else f"{one_line(self.head, 3 * WIDEST)} · waits for the next turn"
 
 
 class _Running:

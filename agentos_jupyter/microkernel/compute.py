@@ -67,7 +67,7 @@ async def _complete(
 ) -> dict[str, Any]:
     chain = kernel.models.resolve(dispatch.chosen)
     for words in await inbox.hear(kernel, session, dispatch):
-        sink.send({"kind": "note", "text": f"You said meanwhile: {words}"})
+        sink.send({"kind": "heard", "text": words})
     await assembly.fit(kernel, session, dispatch, chain[0].window)
     attempts: list[NewEvent] = []
     started = time.perf_counter()

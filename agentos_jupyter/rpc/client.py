@@ -530,7 +530,7 @@ class Compute:
         self._call = call
 
     async def complete(self, *, dispatch: str, epoch: int, turn: int, answer: str | None = None, on_stream: OnStream | None = None) -> ReplyInfo:
-        """Ask the model, judge its calls and commit both; streams `{"kind": "text" | "reset" | "note", "text": …}`."""
+        """Ask the model, judge its calls and commit both; streams `{"kind": "text" | "reset" | "note" | "heard", "text": …}`."""
         return await self._call("compute.complete", _given(dispatch=dispatch, epoch=epoch, turn=turn, answer=answer), on_stream)
 
 

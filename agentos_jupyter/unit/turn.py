@@ -21,7 +21,8 @@ class Observer(Protocol):
         """The dispatch has begun (`dispatch.begin`'s answer)."""
 
     def delta(self, kind: str, text: str) -> None:
-        """A piece of the reply: `text`, `reasoning`, `note`, or `reset` (forget the pieces so far)."""
+        """A piece of the reply: `text`, `reasoning`, `note`, `heard` (a person's words that entered), or `reset`
+        (forget the pieces so far)."""
 
     def replied(self, reply: Reply) -> None:
         """The reply is committed."""

@@ -63,7 +63,7 @@ def test_a_terminal_steers_and_follows_a_dispatch(notebook: Notebook, agentos: R
     assert said.stdout == f"{dispatch} hears it before its next turn.\n", said.stderr
     (workspace / "go").touch()
     cell = notebook.end(request)
-    assert "You said meanwhile: also sweep" in cell.text
+    assert "You: also sweep" in cell.text
     assert cell.answer.startswith("I do **sweep**, too.")
     shown, _ = following.communicate(timeout=20)
     assert following.returncode == 0

@@ -205,8 +205,8 @@ def test_another_notebook_steers_a_dispatch_at_work(rules: Rules, open_notebook:
     first.wait_for(request, "begun")
     assert "hears it before its next turn" in second.run("%steer also sweep the floor").text
     cell = first.end(request)
-    assert "You said meanwhile: also sweep the floor" in cell.text
+    assert "You: also sweep the floor" in cell.text
     assert cell.answer.startswith("I sweep.")
     found = re.search(r"d-\w+-\d+", second.run("%runs").text)
     assert found is not None
-    assert "You said meanwhile: also sweep the floor" in second.run(f"%attach {found[0]}").text
+    assert "You: also sweep the floor" in second.run(f"%attach {found[0]}").text

@@ -43,7 +43,7 @@ class ReplyInfo(Shape):
 
 
 async def complete(kernel: Microkernel, caller: Caller, params: Complete, stream: Sink) -> ReplyInfo:
-    """Ask the model, judge its calls and commit both; streams `{"kind": "text" | "reset" | "note", "text": …}`.
+    """Ask the model, judge its calls and commit both; streams `{"kind": "text" | "reset" | "note" | "heard", "text": …}`.
 
     A repeat for the same turn returns what was committed. Raises `lease.expired`, `budget.exceeded`,
     `context.too_long`, `model.asks_person` where a person is the model, and the model's errors after retries and fallbacks.
