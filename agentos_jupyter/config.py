@@ -216,6 +216,19 @@ def shipped_limits() -> Mapping[str, Any]:
     return values
 
 
+def user_variables() -> frozenset[str]:
+    """Variables that `${NAME}` in an agentos.yaml may read beside providers' keys: `variables:` of the person's own
+    config.yaml, which no workspace can extend. Raises `ConfigError`."""
+    try:
+        document = yamlfile.read(paths.user_config_dir() / "config.yaml")
+    except FileNotFoundError:
+        return frozenset()
+    named = document.data.get("variables", []) if isinstance(document.data, dict) else []
+    if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
+        raise document.error("variables: is a list of names, such as [MY_PROXY_TOKEN].", ["variables"])
+    return frozenset(named)
+
+
 def endpoint(url: str) -> str:
     """A base URL as the client uses it. Raises `PydanticCustomError` (a ValueError) with the cure."""
     parts = urlsplit(url.strip())

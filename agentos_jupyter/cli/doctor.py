@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from agentos_jupyter import __version__, paths
+from agentos_jupyter import __version__, keys, paths
 from agentos_jupyter.cli import text
 from agentos_jupyter.cli.status import model
 from agentos_jupyter.cli.stop import stop
@@ -44,10 +44,11 @@ class Check:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.add_argument("--live", action="store_true", help="ask every model that is configured a real, tiny question")
 
 
 def run(args: argparse.Namespace) -> int:
-    checks = list(examine(paths.workspace()))
+    checks = list(examine(args.live))
     healthy = all(check.ok for check in checks if check.needed)
     if args.json:
         print(json.dumps({"ok": healthy, "checks": [asdict(check) for check in checks]}, ensure_ascii=False))
@@ -63,18 +64,36 @@ def line(check: Check) -> str:
     return f"{mark} {check.name:<10} {text.visible(check.found)}{cure}"
 
 
-def examine(workspace: Path) -> Iterator[Check]:
+def examine(live: bool = False) -> Iterator[Check]:
     """Every check in the order in which one part stands on another. A daemon it has to start is stopped again."""
     yield python()
-    yield disk(workspace)
     yield sandbox()
+    yield keys_file()
+    try:
+        workspace = paths.workspace()
+    except AgentOSError as error:
+        yield Check("workspace", False, error.message, "the sentence says what to do")
+    else:
+        yield disk(workspace)
+        yield from _with_daemon(workspace, live)
+    yield kernelspec()
+
+
+def _with_daemon(workspace: Path, live: bool) -> Iterator[Check]:
     before = _runs(workspace)
     try:
-        yield from daemon(workspace)
+        yield from daemon(workspace, live)
     finally:
         if not before:
             stop(workspace)
-    yield kernelspec()
+
+
+def keys_file() -> Check:
+    try:
+        kept = keys.load()
+    except ConfigError as error:
+        return Check("keys", False, error.message, "the sentence says what to do")
+    return Check("keys", True, f"{', '.join(sorted(kept)) or 'none'} in {keys.file()}", needed=False)
 
 
 def _runs(workspace: Path) -> bool:
@@ -107,7 +126,7 @@ def sandbox() -> Check:
     return Check("sandbox", tier.name != "none", f"{tier.name}: {tier.reason}", tier.cure)
 
 
-def daemon(workspace: Path) -> Iterator[Check]:
+def daemon(workspace: Path, live: bool) -> Iterator[Check]:
     """The daemon, and what can only be asked of a running one: its log, its services and its model."""
     last_words = f"look into {paths.state_dir(workspace) / 'daemon.log'}"
     try:
@@ -116,7 +135,10 @@ def daemon(workspace: Path) -> Iterator[Check]:
             yield Check("daemon", True, f"answers for {workspace} (AgentOS {info['version']}, pid {info['pid']})")
             yield asked("log", lambda: log(link), last_words)
             yield asked("services", lambda: services(link, info), last_words)
-            yield Check("model", not info["model_problem"], model(info), NAME_A_MODEL, needed=False)
+            unasked = "" if live else ", not asked: `agentos doctor --live` does"
+            yield Check("model", not info["model_problem"], model(info) + unasked, NAME_A_MODEL, needed=False)
+            if live:
+                yield from models(link)
     except (ConfigError, WorkspaceUntrusted) as error:
         yield Check("daemon", False, error.message, "mend the line, or set the variable, that the sentence names")
     except AgentOSError as error:
@@ -142,6 +164,19 @@ def services(link: SyncLink, info: dict[str, Any]) -> Check:
     return Check(
         "services", not problems, "; ".join(problems) or f"{info['engine']} answers", "the sentence says what to do"
     )
+
+
+def models(link: SyncLink) -> Iterator[Check]:
+    """What each configured model says when it is really asked."""
+    for name in [each["name"] for each in link.call("model.list")["models"]]:
+        try:
+            said = link.call("model.probe", {"name": name})
+        except AgentOSError as error:
+            yield Check("live", False, error.message, "the sentence says what to do", needed=False)
+            continue
+        usage, scripted = said["usage"], " (scripted)" if said["scripted"] else ""
+        tokens = f"{usage['input']} tokens in, {usage['output']} out"
+        yield Check("live", True, f"{name}{scripted} answered in {said['seconds']:.1f} s, {tokens}", needed=False)
 
 
 def kernelspec() -> Check:

@@ -31,6 +31,9 @@ VERBS = {
     "attach": Verb("attach", "show a dispatch from the log, and follow it while it runs"),
     "demo": Verb("demo", "run the main job: an agent repairs a small project, in a notebook"),
     "doctor": Verb("doctor", "check every part, and say how to mend what is broken"),
+    "init": Verb("init", "make this folder a workspace: write an agentos.yaml to choose from"),
+    "key": Verb("key", "keep, list, test and remove the keys of model providers"),
+    "log": Verb("log", "show what happened in this workspace, and what happens (--follow)"),
     "record": Verb("record", "write what a session's model was asked and answered, to be replayed"),
     "runs": Verb("runs", "list the latest dispatches of this workspace"),
     "sql": Verb("sql", "ask the log a read-only question in SQL"),
@@ -38,6 +41,7 @@ VERBS = {
     "status": Verb("status", "show the workspace, its daemon, model and sandbox"),
     "steer": Verb("steer", "say something to a dispatch at work"),
     "stop": Verb("stop", "stop the daemon of this workspace"),
+    "uninstall": Verb("uninstall", "take back what AgentOS put outside of workspaces"),
     "version": Verb("version", "print the version"),
 }
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from agentos_jupyter import __version__, paths
 from agentos_jupyter.cli import text
-from agentos_jupyter.errors import DaemonUnavailable
+from agentos_jupyter.errors import AgentOSError, DaemonUnavailable
 from agentos_jupyter.rpc.sync import SyncLink
 
 NOT_RUNNING = 3
@@ -20,12 +22,44 @@ NOT_RUNNING = 3
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.add_argument("--all", action="store_true", help="every daemon of yours, of all workspaces")
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.all:
+        return _all(args.json)
     facts = gather(paths.workspace())
     print(json.dumps(facts, ensure_ascii=False) if args.json else describe(facts))
     return 0 if facts["daemon"] else NOT_RUNNING
+
+
+def _all(as_json: bool) -> int:
+    """Every daemon that answers at a socket of this user."""
+    found = list(running())
+    if as_json:
+        print(json.dumps(found, ensure_ascii=False))
+        return 0 if found else NOT_RUNNING
+    columns = ["workspace", "version", "pid", "sessions", "at work", "log"]
+    rows = [
+        [
+            each["workspace"],
+            each["version"],
+            each["pid"],
+            each["sessions"],
+            each["running"],
+            text.size(each["log_bytes"]),
+        ]
+        for each in found
+    ]
+    print(text.table(columns, rows) if rows else "No daemon of yours runs.")
+    return 0 if found else NOT_RUNNING
+
+
+def running() -> Iterator[dict[str, Any]]:
+    """`system.info` of every daemon of this user; a socket that nobody serves is passed over."""
+    for path in sorted(paths.runtime_dir().glob("*.sock")):
+        with contextlib.suppress(AgentOSError, OSError), SyncLink.at(path) as link:
+            yield link.info
 
 
 def gather(workspace: Path) -> dict[str, Any]:

@@ -15,8 +15,10 @@ if __name__ == "__main__" and os.fork():
 import asyncio
 import contextlib
 import importlib
+import json
 import logging
 import signal
+from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
@@ -80,9 +82,25 @@ def _say(descriptor: int, message: dict[str, Any]) -> None:
         os.close(descriptor)
 
 
+class _Lines(logging.Formatter):
+    """One JSON object a line: time (UTC), level, logger, message, and the stack of an error."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        said = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "pid": record.process,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            said["error"] = self.formatException(record.exc_info)
+        return json.dumps(said, ensure_ascii=False, default=str)
+
+
 def _log_to(path: Path) -> None:
     handler = RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=1, delay=True)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(_Lines())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 

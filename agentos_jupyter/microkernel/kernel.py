@@ -8,12 +8,12 @@ import logging
 import os
 import select
 import time
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections import ChainMap, OrderedDict
+from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from agentos_jupyter import config, paths
+from agentos_jupyter import config, keys, paths
 from agentos_jupyter.config import AgentSettings
 from agentos_jupyter.errors import (
     AgentNotFound,
@@ -48,6 +48,19 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+class Stopping(asyncio.Event):
+    """Set when the microkernel is to stop; those who wait for news are woken, so that they end in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wakes: set[asyncio.Event] = set()
+
+    def set(self) -> None:
+        super().set()
+        for event in self.wakes:
+            event.set()
+
+
 class Microkernel:
     """One workspace: its log, sessions, hooks and services. Everything reaches it through `call`.
 
@@ -56,7 +69,10 @@ class Microkernel:
 
     def __init__(self, workspace: Path, environ: Mapping[str, str], skills_folder: Path | None = None) -> None:
         self.workspace = workspace
-        self.environ = dict(environ)
+        self.keys: dict[str, str] = {}
+        self.environ: MutableMapping[str, str] = ChainMap(dict(environ), self.keys)
+        with contextlib.suppress(ConfigError):  # the next dispatch says what is wrong with keys.env
+            self.keys.update(keys.load())
         self.started = time.time()
         self.settings = config.load(workspace, self.environ)
         self.skills = skills.find(skills_folder or paths.skills_dir())
@@ -67,7 +83,7 @@ class Microkernel:
         self.hooks = Hooks()
         limits = self.limits()
         self.services = Services(self.hooks, paths.state_dir(workspace), limits.register, limits.hook)
-        self.stopping = asyncio.Event()
+        self.stopping = Stopping()
         self._sessions: OrderedDict[str, Session] = OrderedDict()
         self._loading: dict[str, asyncio.Lock] = {}
         self._created: dict[str, str] = {}
@@ -132,6 +148,10 @@ class Microkernel:
 
     def refresh(self) -> None:
         """Read `agentos.yaml` again; running dispatches keep the limits they began with. Raises `ConfigError`."""
+        kept = keys.load()
+        if kept != self.keys:
+            self.keys.clear()
+            self.keys.update(kept)
         settings = config.load(self.workspace, self.environ)
         if settings != self.settings:
             self.settings, self.engine = settings, settings.context

@@ -30,6 +30,7 @@ class Lock:
             with contextlib.suppress(FileExistsError):
                 folder.mkdir(mode=0o700)
             _refuse_prepared(folder)
+            _refuse_network(folder)
             if not (folder / ".gitignore").exists():
                 (folder / ".gitignore").write_text("*\n")
             self._descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -51,13 +52,34 @@ class Lock:
                 "use agentos_jupyter.connect() to share it, or `agentos stop` to end that daemon.",
                 **owner,
             ) from None
-        with contextlib.suppress(OSError):
-            os.ftruncate(self._descriptor, 0)
-            os.pwrite(self._descriptor, json.dumps(_me()).encode(), 0)
+        try:
+            self._refuse_another_machine()
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+        self._write(_me())
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._write({})  # let go of in order: nobody needs to wonder about this machine
         os.close(self._descriptor)  # releases the lock
+
+    def _write(self, owner: dict[str, Any]) -> None:
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, json.dumps(owner).encode(), 0)
+
+    def _refuse_another_machine(self) -> None:
+        """A lock that another machine did not let go of is never taken over: it may work on the same folder, over a network
+        whose locks are its own. A container of this machine has another host name and the same boot."""
+        owner = self.owner()
+        if owner.get("host") in (None, socket.gethostname()) or owner.get("boot") in (None, "", _boot_id()):
+            return
+        raise WorkspaceBusy(
+            f"The workspace {self._workspace} belongs to process {owner.get('pid', '?')} on the machine {owner['host']}: work there. "
+            f"If nothing runs there any more, delete {paths.state_dir(self._workspace) / 'lock'} and try again.",
+            **owner,
+        )
 
     def owner(self) -> dict[str, Any]:
         try:
@@ -81,6 +103,32 @@ def _refuse_prepared(folder: Path) -> None:
                         f"{entry.path} is a link or no regular file, which AgentOS never makes: "
                         f"see where {folder} comes from, and move it away."
                     )
+
+
+NETWORK = frozenset({"afs", "cifs", "fuse.rclone", "fuse.sshfs", "ncpfs", "nfs", "nfs4", "smb3", "smbfs"})
+"""File systems that several machines may mount, whose locks one machine cannot rely on."""
+
+
+def _refuse_network(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        kind = file_system(os.path.realpath(folder), Path("/proc/self/mountinfo").read_text())
+        if kind in NETWORK:
+            raise WorkspaceRefused(
+                f"{folder} lies on a network file system ({kind}), where two machines could write one log and damage it: "
+                "put the workspace on a local disk."
+            )
+
+
+def file_system(path: str, mounts: str) -> str:
+    """The type of the file system that holds `path`, out of the text of /proc/self/mountinfo (see proc(5))."""
+    found, longest = "", -1
+    for line in mounts.splitlines():
+        fields, _, rest = line.partition(" - ")
+        point = fields.split()[4].encode().decode("unicode_escape")
+        beneath = path == point or path.startswith(point.rstrip("/") + "/")
+        if beneath and len(point) >= longest:
+            found, longest = rest.split()[0], len(point)
+    return found
 
 
 def _me() -> dict[str, Any]:

@@ -30,6 +30,9 @@ _LARGE = 2**20
 """aiohttp warns of larger bytes; a file-like body is sent in pieces instead."""
 _PATIENCE = 5.0
 """Seconds for the body of a refusal."""
+_REACH = 20.0
+"""Seconds for the list of an endpoint's models."""
+_LARGEST_LIST = 16 * 2**20
 _LINGER = 0.05
 """Seconds for the last chunk to come after `[DONE]`, so that the connection can be used again."""
 
@@ -143,6 +146,26 @@ class DirectModel:
         finally:
             if response is not None:
                 _let_go(response)
+
+    async def reach(self) -> int:
+        """How many models the endpoint lists: the cheapest question that needs its key. Raises what kept it from answering."""
+        session = await self._pool.session()
+        try:
+            url, headers = self._endpoint.base_url + "/models", self._headers()
+            async with (
+                asyncio.timeout(_REACH),
+                session.get(url, headers=headers, allow_redirects=False, proxy=self._endpoint.proxy) as response,
+            ):
+                if response.status != 200:
+                    raise await self._refusal(response)
+                listed = json.loads(await response.content.read(_LARGEST_LIST))
+                return len(listed.get("data", [])) if isinstance(listed, dict) else 0
+        except (AgentOSError, OSError, ValueError) as error:
+            raise self._named(error) from None
+        except Exception as error:
+            if not _from_aiohttp(error):
+                raise
+            raise self._named(error) from None
 
     async def _post(self, request: Request) -> aiohttp.ClientResponse:
         body = self._body(request)

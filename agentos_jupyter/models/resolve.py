@@ -240,10 +240,11 @@ class Models:
     def _value(self, provider: str, variable: str) -> str:
         """`${VARIABLE}` of agentos.yaml: only a key of a known provider or of this one, never just anything."""
         allowed = {one.key for one in KNOWN.values()} | {self._default_key(provider)}
-        if variable not in allowed:
+        if variable not in allowed and variable not in _own_variables():
             raise ConfigError(
                 f"agentos.yaml may not read ${{{variable}}} for the provider {provider!r}: "
-                f"put the key into {self._default_key(provider)} and name that."
+                f"put the key into {self._default_key(provider)} and name that, "
+                "or list the variable under `variables:` in your own config.yaml."
             )
         value = self._environ.get(variable, "").strip()
         if not value:
@@ -258,6 +259,13 @@ class Models:
     def _default_key(self, provider: str) -> str:
         known = KNOWN.get(provider)
         return known.key if known else f"{_constant(provider)}_API_KEY"
+
+    async def reach(self, provider: str) -> int:
+        """How many models a provider lists with the key there is. Raises what kept it from answering."""
+        model = self._build(f"{provider}/any")
+        if not isinstance(model, DirectModel):
+            raise ModelNotFound(f"{provider} has no endpoint that could be asked for its models.")
+        return await model.reach()
 
     def default(self) -> Listed:
         """The model that is asked where nothing names one."""
@@ -282,6 +290,12 @@ class Models:
         except AgentOSError as error:
             return Listed(name, role, name.startswith("scripted:"), False, error.message)
         return Listed(name, role, model.scripted, True, "")
+
+
+def _own_variables() -> frozenset[str]:
+    from agentos_jupyter.config import user_variables
+
+    return user_variables()
 
 
 def _constant(provider: str) -> str:

@@ -387,6 +387,23 @@ class Chain(TypedDict):
     chain: list[ModelInfo]
 
 
+class Reached(TypedDict):
+    """The provider's endpoint answered: how many models it lists, and after how many seconds."""
+
+    models: int
+    seconds: float
+
+
+class Probed(TypedDict):
+    """What a model said to a word of greeting; it cost these tokens and seconds."""
+
+    model: str
+    scripted: bool
+    text: str
+    seconds: float
+    usage: UsageInfo
+
+
 OnStream = Callable[[dict[str, Any]], None]
 
 
@@ -607,6 +624,14 @@ class Model:
         """The chain a name stands for. Raises `model.not_found` or `model.key_missing`."""
         return await self._call("model.resolve", _given(name=name))
 
+    async def reach(self, *, provider: str) -> Reached:
+        """Ask a provider for the list of its models, with its key. Raises what kept it from answering."""
+        return await self._call("model.reach", _given(provider=provider))
+
+    async def probe(self, *, name: str | None = None) -> Probed:
+        """Ask a model or role one real, tiny question, once, without fallbacks. Nothing of it enters a history."""
+        return await self._call("model.probe", _given(name=name))
+
 
 class Client:
     """Each syscall as a coroutine method."""
@@ -820,6 +845,14 @@ class SyncModel:
     def resolve(self, *, name: str | None = None) -> Chain:
         """The chain a name stands for. Raises `model.not_found` or `model.key_missing`."""
         return self._call("model.resolve", _given(name=name))
+
+    def reach(self, *, provider: str) -> Reached:
+        """Ask a provider for the list of its models, with its key. Raises what kept it from answering."""
+        return self._call("model.reach", _given(provider=provider))
+
+    def probe(self, *, name: str | None = None) -> Probed:
+        """Ask a model or role one real, tiny question, once, without fallbacks. Nothing of it enters a history."""
+        return self._call("model.probe", _given(name=name))
 
 
 class SyncClient:

@@ -16,7 +16,10 @@ from typing import Any
 from agentos_jupyter.errors import Cancelled, ConnectionLost, DaemonUnavailable
 from agentos_jupyter.rpc.client import Client
 from agentos_jupyter.rpc.peer import OnStream, Peer
-from agentos_jupyter.rpc.start import hello, offer, spawn
+from agentos_jupyter.rpc.start import hello, offer, outdated, spawn
+
+END_SECONDS = 5.0
+"""Until a daemon that was told to stop has hung up."""
 
 PATIENCE = 30.0
 """Seconds a call is repeated while the daemon comes and goes: as long as a lease is kept."""
@@ -73,7 +76,13 @@ class Link:
             sock.setblocking(False)
             peer = await Peer.on(sock, on_notice=lambda method, params: self.on_notice(method, params))
             try:
-                self.info = hello(await peer.call("system.hello", self._offer))
+                greeting = await peer.call("system.hello", self._offer)
+                if outdated(greeting):
+                    with contextlib.suppress(ConnectionLost):
+                        await peer.call("system.shutdown", {})
+                    await asyncio.wait([peer.closed], timeout=END_SECONDS)
+                    raise ConnectionLost("An older daemon makes room for this version's.")
+                self.info = hello(greeting)
             except BaseException:
                 await peer.aclose()
                 raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import select
 import socket
 import subprocess
@@ -149,8 +150,26 @@ def hello(info: dict[str, Any]) -> dict[str, Any]:
     """The daemon's answer to the offer, checked; raises `VersionMismatch`."""
     version, protocol = info.get("version", "unknown"), info.get("protocol", "unknown")
     if protocol != PROTOCOL:
+        older = _numbers(str(version)) < _numbers(__version__)
+        cure = (
+            "it is at work; wait for it, or run `agentos stop` with that version"
+            if older
+            else "install that version here, or run `agentos stop` with it"
+        )
         raise VersionMismatch(
             f"The daemon of this workspace is AgentOS {version} (protocol {protocol}), this is {__version__} "
-            f"(protocol {PROTOCOL}): run `agentos stop` with the other version, or close its notebooks and wait, then try again."
+            f"(protocol {PROTOCOL}): {cure}, then try again."
         )
     return info
+
+
+def outdated(info: dict[str, Any]) -> bool:
+    """Whether the daemon that greeted us is of an older version and at rest: then it makes room for ours.
+
+    `running` and `system.shutdown` mean the same in every protocol.
+    """
+    return _numbers(str(info.get("version", ""))) < _numbers(__version__) and info.get("running") == 0
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])

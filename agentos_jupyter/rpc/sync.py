@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import socket
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from agentos_jupyter import paths
 from agentos_jupyter.errors import ConnectionLost
 from agentos_jupyter.rpc.client import SyncClient
-from agentos_jupyter.rpc.start import connect, hello, offer, retried, spawn
+from agentos_jupyter.rpc.start import connect, hello, offer, outdated, retried, spawn
 from agentos_jupyter.rpc.wire import MAX_FRAME, error_from_wire, pack, unpack
 
 
@@ -21,18 +22,42 @@ class SyncLink:
     Raises `DaemonUnavailable` when `start` is false and none runs, `VersionMismatch` for another protocol.
     """
 
-    def __init__(self, workspace: Path | None = None, start: bool = True, timeout: float | None = 60.0) -> None:
+    def __init__(
+        self,
+        workspace: Path | None = None,
+        start: bool = True,
+        timeout: float | None = 60.0,
+        sock: socket.socket | None = None,
+    ) -> None:
         self.workspace = workspace or paths.workspace()
         self._ids = itertools.count(1)
         self.client = SyncClient(self.call)
-        self.info = retried(lambda: self._greet(start, timeout))
+        self.info = self._greet(False, timeout, sock) if sock else retried(lambda: self._greet(start, timeout))
 
-    def _greet(self, start: bool, timeout: float | None) -> dict[str, Any]:
-        self._sock = spawn(self.workspace) if start else connect(self.workspace)
+    @classmethod
+    def at(cls, path: Path) -> SyncLink:
+        """A connection to whichever daemon serves this socket. Raises `OSError` where nobody does."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.settimeout(5.0)
+        try:
+            sock.connect(str(path))
+            return cls(path, timeout=5.0, sock=sock)
+        except BaseException:
+            sock.close()
+            raise
+
+    def _greet(self, start: bool, timeout: float | None, sock: socket.socket | None = None) -> dict[str, Any]:
+        self._sock = sock or (spawn(self.workspace) if start else connect(self.workspace))
         self._sock.settimeout(timeout)
         self._lines = self._sock.makefile("rb")
         try:
-            return hello(self.call("system.hello", offer()))
+            greeting = self.call("system.hello", offer())
+            if start and outdated(greeting):
+                with contextlib.suppress(ConnectionLost, OSError):
+                    self.call("system.shutdown")
+                    self._lines.read()  # until it has hung up
+                raise ConnectionLost("An older daemon makes room for this version's.")
+            return hello(greeting)
         except BaseException:
             self.close()
             raise

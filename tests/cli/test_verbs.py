@@ -131,7 +131,7 @@ def test_doctor_is_content_and_leaves_things_as_they_were(agentos: Run) -> None:
     done = agentos("doctor")
     assert done.returncode == 0, done.stdout
     assert [line[2:].split()[0] for line in done.stdout.splitlines() if line.startswith(("✓", "✗", "!"))] == [
-        "python", "disk", "sandbox", "daemon", "log", "services", "model", "kernel",
+        "python", "sandbox", "keys", "disk", "daemon", "log", "services", "model", "kernel",
     ]  # fmt: skip
     assert agentos("status").returncode == 3
 

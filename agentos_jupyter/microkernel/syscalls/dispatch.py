@@ -176,6 +176,7 @@ async def follow(kernel: Microkernel, caller: Caller, params: Which, stream: Sin
 
     unsubscribe = kernel.log.subscribe(committed)
     session.listeners.add(live)
+    kernel.stopping.wakes.add(news)
     try:
         version = dispatch.first - 1
         while True:
@@ -190,6 +191,7 @@ async def follow(kernel: Microkernel, caller: Caller, params: Which, stream: Sin
                 return dispatch.info()
             await news.wait()
     finally:
+        kernel.stopping.wakes.discard(news)
         session.listeners.discard(live)
         unsubscribe()
 

@@ -50,6 +50,7 @@ async def subscribe(kernel: Microkernel, caller: Caller, params: Subscribe, stre
 
     position = params.after
     unsubscribe = kernel.log.subscribe(committed)
+    kernel.stopping.wakes.add(news)
     try:
         while not kernel.stopping.is_set():
             news.clear()
@@ -64,6 +65,7 @@ async def subscribe(kernel: Microkernel, caller: Caller, params: Subscribe, stre
                 stream.send({"kind": "events", "events": [EventInfo.of(each).model_dump() for each in page]})
             position = events[-1].position
     finally:
+        kernel.stopping.wakes.discard(news)
         unsubscribe()
     return Empty()
 

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import json
+import time
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from agentos_jupyter.microkernel.sessions import Caller
+from agentos_jupyter.microkernel.shapes import UsageInfo
 from agentos_jupyter.microkernel.table import Empty, Shape, namespace
+from agentos_jupyter.models import Request, complete
 
 if TYPE_CHECKING:
     from agentos_jupyter.microkernel.kernel import Microkernel
+
+
+PROBE_SECONDS = 60.0
+"""All of one `model.probe`."""
 
 
 class ModelInfo(Shape):
@@ -53,4 +61,47 @@ async def resolve(kernel: Microkernel, caller: Caller, params: Which) -> Chain:
     )
 
 
-CALLS = namespace("model", reads=(list_, resolve))
+class Provider(Shape):
+    """A provider of agentos.yaml or a known one."""
+
+    provider: str
+
+
+class Reached(Shape):
+    """The provider's endpoint answered: how many models it lists, and after how many seconds."""
+
+    models: int
+    seconds: float
+
+
+class Probed(Shape):
+    """What a model said to a word of greeting; it cost these tokens and seconds."""
+
+    model: str
+    scripted: bool
+    text: str
+    seconds: float
+    usage: UsageInfo
+
+
+async def reach(kernel: Microkernel, caller: Caller, params: Provider) -> Reached:
+    """Ask a provider for the list of its models, with its key. Raises what kept it from answering."""
+    kernel.refresh()
+    started = time.perf_counter()
+    found = await kernel.models.reach(params.provider)
+    return Reached(models=found, seconds=time.perf_counter() - started)
+
+
+async def probe(kernel: Microkernel, caller: Caller, params: Which) -> Probed:
+    """Ask a model or role one real, tiny question, once, without fallbacks. Nothing of it enters a history."""
+    kernel.refresh()
+    message = json.dumps({"role": "user", "content": "Answer with the word ready."}).encode()
+    limits = replace(kernel.limits(), attempts=1, compute=PROBE_SECONDS)
+    chain = kernel.models.resolve(params.name)[:1]
+    done = await complete(chain, Request([message]), limits)
+    usage = UsageInfo(**asdict(done.usage))
+    text = kernel.redactor.text(done.text)
+    return Probed(model=done.model, scripted=done.scripted, text=text, seconds=done.seconds, usage=usage)
+
+
+CALLS = namespace("model", reads=(list_, resolve, reach, probe))
