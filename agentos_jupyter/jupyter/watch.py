@@ -32,6 +32,7 @@ class Watch:
         self._calls: dict[str, _Running] = {}
         self._redactor = Redactor()
         self._said: list[Step] = []
+        self._version = 0
         self.turns = 0
         self.commands = 0
         self._tokens = 0
@@ -105,6 +106,9 @@ class Watch:
             self._live(data)
             return
         event = data["event"]
+        if event["version"] <= self._version:  # told again, because the connection was lost
+            return
+        self._version = event["version"]
         fact = event["data"]
         match event["type"]:
             case "assistant.message":
@@ -127,6 +131,9 @@ class Watch:
     def _live(self, data: Mapping[str, Any]) -> None:
         if data["kind"] in ("text", "reset"):
             self.delta(data["kind"], data.get("text", ""))
+        elif data["kind"] == "output" and data["text"] and (running := self._calls.get(data["id"])) is not None:
+            running.step.append(data["text"])
+            self._screen.touch(running.step)
 
     # -- what a person says meanwhile
 

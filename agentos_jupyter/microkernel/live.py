@@ -49,6 +49,21 @@ class Live:
         self._raw = self._raw[settled:]
 
 
+class Printed:
+    """The tail of what a running call prints, for those who come to follow it later."""
+
+    def __init__(self) -> None:
+        self.tail = ""
+        self._live: Live | None = None
+
+    def take(self, redact: Callable[[str], str], text: str) -> str:
+        """What of it may be shown."""
+        self._live = self._live or Live(redact)
+        clean = self._live.take(text)
+        self.tail = (self.tail + clean)[-HELD:]
+        return clean
+
+
 def _common(one: str, other: str) -> int:
     """How many characters two texts begin with in common."""
     if one.startswith(other):

@@ -11,6 +11,7 @@ from typing import Any
 from agentos_jupyter.limits import Limits
 from agentos_jupyter.microkernel import answers, ids
 from agentos_jupyter.microkernel.context import Context
+from agentos_jupyter.microkernel.live import Printed
 from agentos_jupyter.microkernel.shapes import Changes, DispatchInfo, ErrorInfo, Phase, SessionInfo, UsageInfo
 from agentos_jupyter.records import Event, NewEvent
 
@@ -65,6 +66,7 @@ class Dispatch:
     schema: Mapping[str, Any] | None = None
     corrections: int = 0
     late: set[str] = field(default_factory=set)
+    printed: Printed = field(default_factory=Printed)
 
     @property
     def running(self) -> bool:
@@ -100,6 +102,7 @@ class Dispatch:
                 self.pending[data["id"]] = event
             case "tool.result":
                 self.pending.pop(data["id"], None)
+                self.printed = Printed()
                 self.results[data["id"]] = event
             case "tool.result.late":
                 self.late.add(data["id"])

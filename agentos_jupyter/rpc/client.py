@@ -559,6 +559,10 @@ class Tool:
         """Judge and record a call with the person as its actor."""
         return await self._call("tool.begin", _given(dispatch=dispatch, epoch=epoch, name=name, arguments=arguments, key=key))
 
+    async def output(self, *, dispatch: str, epoch: int, id: str, text: str) -> Empty:
+        """Show those who follow the dispatch what a call prints while it runs, without its secrets; nothing is kept."""
+        return await self._call("tool.output", _given(dispatch=dispatch, epoch=epoch, id=id, text=text))
+
     async def end(self, *, dispatch: str, epoch: int, id: str, observation: ObservationInfo) -> Stored:
         """Commit a result: the second durable point of a turn. A repeat returns what was committed."""
         return await self._call("tool.end", _given(dispatch=dispatch, epoch=epoch, id=id, observation=observation))
@@ -780,6 +784,10 @@ class SyncTool:
     def begin(self, *, dispatch: str, epoch: int, name: str, arguments: dict[str, Any], key: str) -> CallInfo:
         """Judge and record a call with the person as its actor."""
         return self._call("tool.begin", _given(dispatch=dispatch, epoch=epoch, name=name, arguments=arguments, key=key))
+
+    def output(self, *, dispatch: str, epoch: int, id: str, text: str) -> Empty:
+        """Show those who follow the dispatch what a call prints while it runs, without its secrets; nothing is kept."""
+        return self._call("tool.output", _given(dispatch=dispatch, epoch=epoch, id=id, text=text))
 
     def end(self, *, dispatch: str, epoch: int, id: str, observation: ObservationInfo) -> Stored:
         """Commit a result: the second durable point of a turn. A repeat returns what was committed."""

@@ -50,12 +50,18 @@ class Link:
         return link
 
     async def call(self, method: str, params: dict[str, Any] | None = None, on_stream: OnStream | None = None) -> Any:
-        """The syscall's result; raises the `AgentOSError` it answered with, `ConnectionLost` after `PATIENCE` seconds."""
+        """The syscall's result; raises the `AgentOSError` it answered with, `ConnectionLost` after `PATIENCE` seconds.
+
+        A call that is repeated streams from its beginning again, behind a delta of kind `reset`.
+        """
         deadline = asyncio.get_running_loop().time() + PATIENCE
-        pause = 0.02
+        pause, repeated = 0.02, False
         while True:
             try:
                 peer = await self._connected()
+                if on_stream is not None and repeated:
+                    on_stream({"kind": "reset", "text": ""})
+                repeated = True
                 return await peer.call(method, params, on_stream)
             except (ConnectionLost, DaemonUnavailable):
                 if asyncio.get_running_loop().time() > deadline:

@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 from agentos_jupyter.errors import AgentOSError, BadArguments, ModelAsksPerson, nearest
 from agentos_jupyter.records import Allow, Call, JudgedCall, Observation, Reject, Reply, Usage, Wait
 from agentos_jupyter.rpc.client import CallInfo, ObservationInfo, ReplyInfo
+from agentos_jupyter.unit.telling import Telling
 from agentos_jupyter.unit.tools import Stopped, Tool
 
 T = TypeVar("T")
@@ -105,8 +106,14 @@ class Turn:
         tool = self._tools.get(judged.call.name)
         if tool is None:
             return Observation("failed", nearest("tool", judged.call.name, self._tools))
+
+        def printed(data: bytes) -> None:
+            self._on.output(judged, data)
+            telling.take(data)
+
         try:
-            return await tool.run(arguments, lambda data: self._on.output(judged, data))
+            async with Telling(self._link, {**self._handle, "id": judged.call.id}) as telling:
+                return await tool.run(arguments, printed)
         except BadArguments as error:
             return Observation("failed", error.message)
         except Stopped as stopped:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -368,6 +371,69 @@ def test_attach_follows_a_running_dispatch_of_another_notebook(rules: Callable[.
     assert followed.answer.startswith("done")
     assert "over" in followed.text
     assert one.end(request).answer.startswith("done")
+
+
+def test_attach_shows_the_live_output_of_a_command_also_what_came_before(
+    rules: Callable[..., None], open_notebook: Open
+) -> None:
+    command = "echo AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMIK7MDENGbPxRfiCYzzzzzzzzKEY1; echo ea''rly; sleep 3; echo la''te; sleep 4"
+    rules({"when": "run", "say": "", "calls": _bash(command)}, {"when": "late", "say": "done"})
+    one, two = open_notebook(), open_notebook()
+    two.run("%status")
+    request = one.begin("run")
+    one.wait_for(request, "early")
+    time.sleep(1)
+    dispatch = two.run("%%python\naos.call('dispatch.list', {})['dispatches'][0]['id']").answer.strip("'")
+    following = two.begin(f"%attach {dispatch}")
+    two.wait_for(following, "early", timeout=2)
+    two.wait_for(following, "late", timeout=4)
+    cell = two.end(following)
+    assert cell.answer.startswith("done")
+    assert "wJalrXUtnFEMI" not in str(cell.messages)
+    assert one.end(request).answer.startswith("done")
+
+
+def test_attach_goes_on_after_the_daemon_was_killed_and_says_nothing_twice(
+    rules: Callable[..., None], open_notebook: Open, workspace: Path
+) -> None:
+    rules(
+        {"when": "run", "say": "First.", "calls": _bash("echo be''gun; sleep 2")},
+        {"when": "begun", "say": "Second.", "calls": _bash("sleep 2; echo ov''er")},
+        {"when": "over", "say": "done"},
+    )
+    one, two = open_notebook(), open_notebook()
+    request = one.begin("run")
+    one.wait_for(request, "begun")
+    dispatch = two.run("%%python\naos.call('dispatch.list', {})['dispatches'][0]['id']").answer.strip("'")
+    following = two.begin(f"%attach {dispatch}")
+    two.wait_for(following, "be''gun")
+    os.kill(json.loads((workspace / ".agentos" / "lock").read_text())["pid"], signal.SIGKILL)
+    cell = two.end(following)
+    assert cell.answer.startswith("done")
+    heads = [each["data"]["text/plain"].splitlines()[0] for each in cell.shown]
+    assert len(set(heads)) == len(heads) == 4, "nothing twice, but for what was shown before the kill"
+    assert one.end(request).answer.startswith("done")
+
+
+def test_attach_to_200_turns_takes_less_than_a_second(
+    configure: Configure, script: Script, open_notebook: Open
+) -> None:
+    rules = [
+        {"when": "^200 of", "say": "end"},
+        {"when": "", "say": "I go on.", "calls": _bash("echo $((N+=1)) of the steps; export N")},
+    ]
+    configure(model=script(rules), limits={"turns": 300, "calls": 300})
+    one, two = open_notebook(), open_notebook()
+    dispatch = one.run("go", timeout=50).of("execute_result")[0]["metadata"]["agentos"]["dispatch"]
+    two.run("%status")
+    took = []
+    for _ in range(3):
+        started = time.monotonic()
+        cell = two.run(f"%attach {dispatch}")
+        took.append(time.monotonic() - started)
+        assert cell.answer.startswith("end")
+        assert "201 turns · 200 commands" in cell.text
+    assert min(took) < 1
 
 
 def test_a_killed_kernels_dispatch_is_continued_in_another(rules: Callable[..., None], open_notebook: Open) -> None:

@@ -161,7 +161,8 @@ def _row(info: DispatchInfo) -> DispatchInfo:
 async def follow(kernel: Microkernel, caller: Caller, params: Which, stream: Sink) -> DispatchInfo:
     """Stream a dispatch from its first event until it ends.
 
-    Deltas are `{"kind": "event", "event": {…}}` for facts, and live `{"kind": "text" | "output" | "reset", …}` between them.
+    Deltas are `{"kind": "event", "event": {…}}` for facts, and live `{"kind": "text" | "output" | "reset", …}` between them;
+    `output` is what the call `id` prints. A client that lost its connection knows a repeated event by its version.
     """
     session, dispatch = await listing.named(kernel, params.dispatch)
     news = asyncio.Event()
@@ -178,7 +179,7 @@ async def follow(kernel: Microkernel, caller: Caller, params: Which, stream: Sin
     session.listeners.add(live)
     kernel.stopping.wakes.add(news)
     try:
-        version = dispatch.first - 1
+        version, told = dispatch.first - 1, False
         while True:
             news.clear()
             running = dispatch.running
@@ -189,11 +190,20 @@ async def follow(kernel: Microkernel, caller: Caller, params: Which, stream: Sin
                     stream.send({"kind": "event", "event": EventInfo.of(event).model_dump()})
             if not running or kernel.stopping.is_set():
                 return dispatch.info()
+            if not told:
+                live(_printed(dispatch))
+                told = True
             await news.wait()
     finally:
         kernel.stopping.wakes.discard(news)
         session.listeners.discard(live)
         unsubscribe()
+
+
+def _printed(dispatch: Dispatch) -> dict[str, Any]:
+    """What the call that runs now has printed, for one who comes to it in the middle."""
+    running = next(iter(dispatch.pending), "")
+    return {"dispatch": dispatch.id, "kind": "output", "id": running, "text": dispatch.printed.tail}
 
 
 async def find(kernel: Microkernel, dispatch_id: str) -> tuple[Session, Dispatch]:

@@ -11,7 +11,7 @@ from agentos_jupyter.microkernel import compute, dispatches
 from agentos_jupyter.microkernel.sessions import Caller, Dispatch, Session
 from agentos_jupyter.microkernel.shapes import CallInfo, EventInfo, Events, ObservationInfo
 from agentos_jupyter.microkernel.syscalls.dispatch import find
-from agentos_jupyter.microkernel.table import Shape, namespace
+from agentos_jupyter.microkernel.table import Empty, Shape, namespace
 from agentos_jupyter.records import NewEvent
 
 if TYPE_CHECKING:
@@ -26,6 +26,15 @@ class Begin(Shape):
     name: str
     arguments: dict[str, Any]
     key: str = Field(min_length=8, max_length=100)
+
+
+class Output(Shape):
+    """What a running call has printed since the last time: whole lines."""
+
+    dispatch: str
+    epoch: int
+    id: str
+    text: str = Field(max_length=16_384)
 
 
 class End(Shape):
@@ -55,6 +64,16 @@ async def begin(kernel: Microkernel, caller: Caller, params: Begin) -> CallInfo:
         return CallInfo.model_validate(
             await compute.begin_tool(kernel, session, dispatch, params.name, params.arguments, params.key)
         )
+
+
+async def output(kernel: Microkernel, caller: Caller, params: Output) -> Empty:
+    """Show those who follow the dispatch what a call prints while it runs, without its secrets; nothing is kept."""
+    session, _ = await find(kernel, params.dispatch)
+    dispatch = dispatches.held(session, params.dispatch, params.epoch, caller)
+    if params.id in dispatch.pending:
+        text = dispatch.printed.take(kernel.redactor.text, params.text)
+        session.tell({"dispatch": dispatch.id, "kind": "output", "id": params.id, "text": text})
+    return Empty()
 
 
 async def end(kernel: Microkernel, caller: Caller, params: End) -> Stored:
@@ -124,4 +143,4 @@ async def list_(kernel: Microkernel, caller: Caller, params: Which) -> Events:
     return Events(events=[EventInfo.of(each) for each in kept])
 
 
-CALLS = namespace("tool", writes=(begin, end), reads=(list_,))
+CALLS = namespace("tool", writes=(begin, output, end), reads=(list_,))
