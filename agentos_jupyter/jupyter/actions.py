@@ -170,8 +170,9 @@ async def attach(run: CellRun, args: str) -> Answer | None:
         {"session": info["session"], "dispatch": info["id"], "from": info["first"], "harness": info["harness"]}
     )
     run.screen.add(Note(f"{info['id']}: {one_line(info['prompt'], 200)}"))
-    watch = Watch(run.screen, quiet=info["kind"] == "person")
-    ended = await run.desk.call("dispatch.follow", {"dispatch": info["id"]}, watch.followed)
+    watch = Watch(run.screen, info["kind"] == "person", info["started"])
+    async with watch.ticking():
+        ended = await run.desk.call("dispatch.follow", {"dispatch": info["id"]}, watch.followed)
     if ended["status"] == "running":
         run.screen.note("The daemon stopped while this dispatch ran: `%attach` again to follow it.")
         return None

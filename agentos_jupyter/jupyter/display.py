@@ -58,6 +58,7 @@ class Step:
         self.head = head
         self.mark = ""
         self.command = command
+        self.state: Callable[[], str] = str
         self.done = False
         self._body = ""
         self._cut = False
@@ -80,9 +81,8 @@ class Step:
 
     def line(self) -> str:
         """The step on one line, plain."""
-        return " · ".join(
-            part for part in (one_line(self.head, 3 * WIDEST), self.mark if self.done else "running …") if part
-        )
+        marks = (self.mark,) if self.done else ("running …", self.state())
+        return " · ".join(part for part in (one_line(self.head, 3 * WIDEST), *marks) if part)
 
     def text(self) -> str:
         """What is beneath the line, plain and bounded."""

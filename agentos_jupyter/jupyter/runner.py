@@ -124,7 +124,7 @@ class CellRun:
 
     async def dispatch(self, watch: Watch, work: Any, make: Callable[[Any], Any] | None = None) -> Answer:
         """Wait for a dispatch; its answer, or the error that ended it. `make` turns the answer's JSON into its value."""
-        async with self._field(watch):
+        async with watch.ticking(), self._field(watch):
             outcome = await self._ended(watch, work)
         self.desk.client.dispatch = dict(outcome.info)
         if outcome.error is not None:

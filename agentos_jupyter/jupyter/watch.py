@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import codecs
-from collections.abc import Mapping
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import asdict
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from agentos_jupyter.jupyter.display import WIDEST, Note, Screen, Step
@@ -26,17 +31,34 @@ MARKS = {
 class Watch:
     """The unit's observer for one dispatch. `quiet` is a person's own command: its output is shown as it is."""
 
-    def __init__(self, screen: Screen, quiet: bool = False) -> None:
+    def __init__(self, screen: Screen, quiet: bool = False, started: str | None = None) -> None:
         self._screen, self._quiet = screen, quiet
         self._writing: Step | None = None
         self._calls: dict[str, _Running] = {}
         self._redactor = Redactor()
+        self._since = time.monotonic() - (_ago(started) if started else 0.0)
         self._said: list[Step] = []
         self._version = 0
         self.turns = 0
         self.commands = 0
         self._tokens = 0
         self._usd = 0.0
+
+    @asynccontextmanager
+    async def ticking(self) -> AsyncIterator[None]:
+        """Keep the seconds and the spend on the open step's line true."""
+        task = asyncio.ensure_future(self._tick())
+        try:
+            yield
+        finally:
+            task.cancel()
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(1)
+            for step in (self._writing, *(running.step for running in self._calls.values())):
+                if step is not None and not step.done and not self._quiet:
+                    self._screen.touch(step)
 
     # -- the unit's observer
 
@@ -70,12 +92,14 @@ class Watch:
         self._tokens += (usage.get("input") or 0) + (usage.get("output") or 0)
         self._usd += usage.get("usd") or 0.0
 
-    def spent(self) -> str:
+    def spent(self, turn: int) -> str:
         """What the dispatch has used so far, for the line of a step at work."""
+        seconds = round(time.monotonic() - self._since)
         parts = [
-            f"turn {self.turns + 1}",
+            f"turn {turn}",
             f"{self._tokens} tokens" if self._tokens else "",
             f"${self._usd:.4f}" if self._usd else "",
+            f"{seconds} s" if seconds else "",
         ]
         return " · ".join(part for part in parts if part)
 
@@ -155,7 +179,8 @@ class Watch:
 
     def _write(self, text: str) -> None:
         if self._writing is None:
-            self._writing = Step(f"the agent writes · {self.spent()}")
+            self._writing = Step("the agent writes")
+            self._writing.state = partial(self.spent, self.turns + 1)
         self._writing.append(text)
         self._screen.touch(self._writing)
 
@@ -178,6 +203,7 @@ class Watch:
         self.commands += 1
         command = arguments.get("command") if name == "bash" and isinstance(arguments, Mapping) else None
         step = _Own() if self._quiet else _step_of(name, command if isinstance(command, str) else None, arguments)
+        step.state = partial(self.spent, self.turns)
         self._calls[call_id] = _Running(step, replayed)
         if not self._quiet:
             self._screen.touch(step)
@@ -209,6 +235,11 @@ class Watch:
         step.rename(summary(info))
         step.finish()
         self._screen.touch(step)
+
+
+def _ago(iso: str) -> float:
+    """Seconds since a time in UTC."""
+    return max(0.0, (datetime.now(UTC) - datetime.fromisoformat(iso)).total_seconds())
 
 
 class _Said(Step):

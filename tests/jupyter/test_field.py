@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -107,3 +108,11 @@ def test_a_short_dispatch_imports_no_widgets(notebook: Notebook, workspace: Path
     (workspace / "go").touch()
     assert notebook.run("work").answer.startswith("Done.")
     assert notebook.run("%%python\n'ipywidgets' in __import__('sys').modules").answer == "False"
+
+
+def test_the_open_step_tells_turn_tokens_and_seconds(notebook: Notebook, workspace: Path) -> None:
+    request = notebook.begin("work")
+    told = re.compile(r"running … · turn 1 · \d+ tokens · \d+ s$")
+    messages(notebook, lambda each: bool(told.search(each["content"].get("data", {}).get("text/plain", ""))))
+    (workspace / "go").touch()
+    assert "running" not in notebook.end(request).shown[-1]["data"]["text/plain"]
