@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from agentos_jupyter import paths
 from agentos_jupyter.errors import AgentOSError
 from agentos_jupyter.jupyter.client import Aos
+from agentos_jupyter.jupyter.known import Known
 from agentos_jupyter.rpc.link import Link
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class Desk:
     def __init__(self, keys: bool = False) -> None:
         self._keys = keys
         self.client = Aos()
+        self.known = Known(self.call)
         self.session_info: dict[str, Any] | None = None
         self.agent: str | None = None
         self._of_agents: dict[str | None, dict[str, Any]] = {}
@@ -34,6 +36,10 @@ class Desk:
         self._opening: asyncio.Task[Link] | None = None
         self._warming: asyncio.Task[None] | None = None
         self._choosing = asyncio.Lock()
+
+    def root(self) -> Path:
+        """The folder that the session works on; without one, the workspace."""
+        return Path(self.session_info["root"]) if self.session_info else paths.workspace()
 
     def place(self) -> str:
         """The workspace, or why there is none, for people."""
@@ -122,6 +128,7 @@ class Desk:
 
     async def aclose(self) -> None:
         self.client.close()
+        self.known.close()
         if self._warming is not None:
             self._warming.cancel()
         if self._unit is not None:

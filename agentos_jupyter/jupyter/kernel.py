@@ -134,7 +134,8 @@ class AgentOSKernel(IPythonKernel):
         if store_history and code.strip():
             self.python.history_manager.store_inputs(count, code, code)
             self.python.execution_count += 1
-        client = Client(self._notebook(), cell_id, count, batch=not allow_stdin)
+        widgets = allow_stdin and cell_id is not None
+        client = Client(self._notebook(), cell_id, count, batch=not allow_stdin, widgets=widgets)
         outcome: Answer | BaseException | None = failure or await self._cells(code, cells, client)
         reply = self._finish(outcome, count, store_history)
         reply["execution_count"] = count

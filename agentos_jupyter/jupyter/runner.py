@@ -23,12 +23,14 @@ from agentos_jupyter.jupyter.watch import Watch, borrowed, model_name
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Who asks: the notebook, its cell, and whether nobody is there to be asked."""
+    """Who asks: the notebook, its cell, whether nobody is there to be asked, and whether widgets work
+    while a cell runs."""
 
     notebook: str | None
     cell_id: str | None
     count: int
     batch: bool
+    widgets: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,7 @@ class CellRun:
         async with watch.ticking(), self._field(watch):
             outcome = await self._ended(watch, work)
         self.desk.client.dispatch = dict(outcome.info)
+        self.desk.known.warm()
         if outcome.error is not None:
             raise outcome.error
         answer = self.answer(outcome.info)
@@ -137,7 +140,7 @@ class CellRun:
 
     def _field(self, watch: Watch) -> contextlib.AbstractAsyncContextManager[Any]:
         """Where a person may say something meanwhile: in a front end that has cells and somebody in front of it."""
-        if self._client.batch or self._client.cell_id is None:
+        if not self._client.widgets:
             return contextlib.nullcontext()
         return Field(self.desk, self.screen, watch)
 
