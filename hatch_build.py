@@ -12,6 +12,9 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
+HELP = ("configuration.md", "errors.md")
+"""Pages that `?name` reads limits and error codes from."""
+
 SDK = "agentos_jupyter/sdk/aos_sdk.py"
 
 
@@ -24,6 +27,9 @@ class WheelContents(BuildHookInterface):  # type: ignore[type-arg]
         self.copies = tempfile.mkdtemp()
         copy = shutil.copy(Path(self.root) / SDK, self.copies)
         build_data["force_include"] |= {copy: "aos_sdk.py", **self.files("skills"), **self.files("notebooks")}
+        build_data["force_include"] |= {
+            str(Path(self.root) / "docs" / "reference" / page): f"agentos_jupyter/_reference/{page}" for page in HELP
+        }
 
     def files(self, folder: str) -> dict[str, str]:
         """Every file of a folder and its place in the package, without what running it leaves (`.agentos`, caches)."""

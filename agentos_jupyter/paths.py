@@ -124,6 +124,12 @@ def skills_dir() -> Path:
     return packaged if packaged.is_dir() else Path(__file__).parent.parent / "skills"
 
 
+def reference_dir() -> Path:
+    """The reference pages that help is read from: inside the installed package, or in a source checkout's docs."""
+    packaged = Path(__file__).parent / "_reference"
+    return packaged if packaged.is_dir() else Path(__file__).parent.parent / "docs" / "reference"
+
+
 def open_beneath(root: Path, name: str, flags: int = os.O_RDONLY, mode: int = 0o666) -> int:
     """A descriptor of a file beneath `root`, whose folders an agent may write: no link on the way is followed.
 

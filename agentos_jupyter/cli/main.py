@@ -35,6 +35,7 @@ VERBS = {
     "key": Verb("key", "keep, list, test and remove the keys of model providers"),
     "log": Verb("log", "show what happened in this workspace, and what happens (--follow)"),
     "record": Verb("record", "write what a session's model was asked and answered, to be replayed"),
+    "help": Verb("help", "explain a verb, command, option, limit, error code, agent, model or skill"),
     "runs": Verb("runs", "list the latest dispatches of this workspace"),
     "sql": Verb("sql", "ask the log a read-only question in SQL"),
     "start": Verb("start", "start the daemon of this workspace (any client does so by itself)"),

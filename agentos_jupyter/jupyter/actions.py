@@ -6,12 +6,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from agentos_jupyter.errors import AgentOSError, CommandError, nearest
+from agentos_jupyter.jupyter import manual
 from agentos_jupyter.jupyter.display import Note
 from agentos_jupyter.jupyter.knobs import agent, budget, context, cost, model, skill
 from agentos_jupyter.jupyter.lines import pairs, when, words_of
 from agentos_jupyter.jupyter.safe import one_line
 from agentos_jupyter.jupyter.steering import steer
-from agentos_jupyter.jupyter.table import COMMANDS, overview
+from agentos_jupyter.jupyter.table import COMMANDS
 from agentos_jupyter.jupyter.watch import Watch, count, model_name
 
 if TYPE_CHECKING:
@@ -20,15 +21,7 @@ if TYPE_CHECKING:
 
 async def help(run: CellRun, args: str) -> None:
     """`%help`, `?name`."""
-    name = args.strip().lstrip("%!?")
-    if not name:
-        run.screen.note(overview())
-        return
-    if name not in COMMANDS:
-        raise CommandError(
-            nearest("command", name, COMMANDS) + " The manual of a Python object: ?NAME inside a %%python cell."
-        )
-    run.screen.note(COMMANDS[name].help())
+    run.screen.note(await manual.looked_up(args.strip().lstrip("%!?"), run.desk.call))
 
 
 # -- sessions

@@ -10,7 +10,7 @@ from agentos_jupyter.errors import AgentOSError
 from agentos_jupyter.jupyter.cells import names
 from agentos_jupyter.jupyter.desk import Desk
 from agentos_jupyter.jupyter.known import files
-from agentos_jupyter.jupyter.table import COMMANDS, FILE, LIMITS, VARIABLE, Entry, overview
+from agentos_jupyter.jupyter.table import COMMANDS, FILE, LIMITS, VARIABLE, Entry
 
 _PYTHON = re.compile(r"\s*%%python[ \t]*\n")
 _FIELD = re.compile(r"\{\{[ \t]*(\w*)$")
@@ -142,16 +142,3 @@ def _expected(words: tuple[str, ...], earlier: list[str]) -> tuple[str, ...]:
     if earlier in (["resume"], ["run"]) and earlier[0] in words:
         return tuple(word for word in words if word.isupper())
     return ()
-
-
-def manual(code: str, position: int) -> str | None:
-    """The manual of the command the cursor is in; None in a prompt."""
-    line = code[: code.find("\n", position) if "\n" in code[position:] else len(code)].rpartition("\n")[2].strip()
-    for text in (line, code.strip().partition("\n")[0].strip()):
-        if text.startswith("!"):
-            return COMMANDS["bash"].help()
-        if text[:1] in ("%", "?"):
-            name = re.match(r"[%?]*([\w.-]*)", text)
-            entry = COMMANDS.get(name[1]) if name else None
-            return entry.help() if entry else overview()
-    return None

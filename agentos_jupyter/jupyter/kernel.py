@@ -23,7 +23,7 @@ from traitlets import List, Type
 
 from agentos_jupyter import __version__
 from agentos_jupyter.errors import AgentOSError
-from agentos_jupyter.jupyter import completion
+from agentos_jupyter.jupyter import completion, manual
 from agentos_jupyter.jupyter.cells import Cell, Python, classify
 from agentos_jupyter.jupyter.desk import Desk
 from agentos_jupyter.jupyter.display import Screen
@@ -274,7 +274,7 @@ class AgentOSKernel(IPythonKernel):
         if (start := completion.python_start(code)) is not None and cursor_pos >= start:
             reply: dict[str, Any] = super().do_inspect(code[start:], cursor_pos - start, detail_level, omit_sections)
             return reply
-        text = completion.manual(code, cursor_pos)
+        text = manual.at(code, cursor_pos)
         return {"status": "ok", "found": text is not None, "data": {"text/plain": text} if text else {}, "metadata": {}}
 
     async def do_history(

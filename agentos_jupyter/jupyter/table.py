@@ -192,7 +192,13 @@ _ENTRIES = (
         ("run", DISPATCH),
     ),
     Entry("status", "%", ("%status",), "Show the workspace, its daemon, sandbox, model and this notebook's session."),
-    Entry("help", "%", ("%help", "%help NAME", "?NAME", "?"), "Show the commands, or the manual of one of them."),
+    Entry(
+        "help",
+        "%",
+        ("%help", "%help NAME", "?NAME", "?"),
+        "Show the commands, or explain one of them.",
+        "NAME is a command, an option, a limit, an error code, an agent, a model or a skill.",
+    ),
 )
 
 COMMANDS = {entry.name: entry for entry in _ENTRIES}

@@ -55,6 +55,7 @@ def test_the_wheel_carries_package_skills_notebooks_sdk_and_kernelspec(dist: Pat
     assert {DATA.format(version, name) for name in KERNELSPEC} <= names
     assert {"aos_sdk.py", "agentos_jupyter/sdk/aos_sdk.py", "agentos_jupyter/_skills/aos-budget/defaults.yaml"} <= names
     assert "agentos_jupyter/_notebooks/01-fix-a-bug.ipynb" in names
+    assert {"agentos_jupyter/_reference/errors.md", "agentos_jupyter/_reference/configuration.md"} <= names
     tops = {name.split("/")[0] for name in names}
     assert tops == {
         "agentos_jupyter",
