@@ -13,8 +13,14 @@ SHOWN = ("id", "kind", "status", "model", "turns", "calls", "seconds", "prompt")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-n", "--limit", type=int, default=20, help="how many (default: 20)")
+    parser.add_argument("-n", "--limit", type=_number, default=20, help="how many (default: 20)")
     parser.add_argument("--json", action="store_true", help="one JSON object a dispatch")
+
+
+def _number(text: str) -> int:
+    if not (text.isdecimal() and 0 < int(text) <= 1000):
+        raise argparse.ArgumentTypeError(f"a number from 1 to 1000, not {text!r}")
+    return int(text)
 
 
 def run(args: argparse.Namespace) -> int:

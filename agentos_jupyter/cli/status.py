@@ -14,6 +14,7 @@ from typing import Any
 from agentos_jupyter import __version__, paths
 from agentos_jupyter.cli import text
 from agentos_jupyter.errors import AgentOSError, DaemonUnavailable
+from agentos_jupyter.jupyter.watch import count
 from agentos_jupyter.rpc.sync import SyncLink
 
 NOT_RUNNING = 3
@@ -101,7 +102,7 @@ def describe(facts: dict[str, Any]) -> str:
         "sandbox": tier["tier"] + (f": {tier['reason']}" if tier["tier"] != "namespaces" else ""),
     }
     if daemon:
-        lines["sessions"] = f"{daemon['sessions']}, {daemon['running']} dispatches running"
+        lines["sessions"] = f"{daemon['sessions']}, {count(daemon['running'], 'dispatch') or 'no dispatch'} running"
         lines["model"] = model(daemon)
     return "\n".join(f"{name:<10} {text.visible(value)}" for name, value in lines.items())
 

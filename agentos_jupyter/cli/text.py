@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from agentos_jupyter.jupyter.tables import aligned
+
 WIDEST = 60
 """Characters of a cell; what is longer is cut, and `--json` gives it whole."""
 
@@ -14,18 +16,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Columns aligned, numbers to the right; control characters are made visible, so no cell can steer a terminal."""
-    values = [list(row) for row in rows]
-    names = [visible(name) for name in columns]
-    cells = [[_cell(value) for value in row] for row in values]
-    widths = [max([len(name), *(len(row[i]) for row in cells)]) for i, name in enumerate(names)]
-    numeric = [all(isinstance(row[i], int | float | None) for row in values) for i in range(len(names))]
-    lines = [names, ["─" * width for width in widths], *cells]
-    return "\n".join(_line(line, widths, numeric) for line in lines)
-
-
-def _line(cells: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> str:
-    placed = zip(cells, widths, numeric, strict=True)
-    return "  ".join(cell.rjust(width) if right else cell.ljust(width) for cell, width, right in placed).rstrip()
+    return aligned([visible(name) for name in columns], [list(row) for row in rows], _cell)
 
 
 def _cell(value: Any) -> str:

@@ -210,7 +210,8 @@ async def status(run: CellRun, args: str) -> None:
         ("workspace", info["workspace"]),
         (
             "daemon",
-            f"AgentOS {info['version']}, process {info['pid']}, {info['sessions']} sessions, {info['running']} running",
+            f"AgentOS {info['version']}, process {info['pid']}, "
+            f"{count(info['sessions'], 'session') or 'no session'}, {info['running']} running",
         ),
         ("model", model),
         ("sandbox", sandbox),

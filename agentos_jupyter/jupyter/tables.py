@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from agentos_jupyter.jupyter.safe import escape, one_line
@@ -34,15 +34,26 @@ def _datum(value: Any) -> str:
 
 def text(columns: Sequence[str], rows: Sequence[Sequence[Any]], note: str = "") -> str:
     """The same rows in columns of plain text."""
-    lines = [[one_line(name) for name in columns], *([_cell(value) for value in row] for row in rows[:SHOWN])]
+    shown = aligned([one_line(name) for name in columns], rows[:SHOWN], _cell)
+    return "\n".join([shown, *filter(None, [_note(rows, note)])])
+
+
+def aligned(names: Sequence[str], rows: Sequence[Sequence[Any]], cell: Callable[[Any], str]) -> str:
+    """Columns of plain text, numbers to the right; `cell` makes a value safe to show, and short enough."""
+    numbers = [all(isinstance(row[at], int | float | None) for row in rows) for at in range(len(names))]
+    lines = [list(names), *([cell(value) for value in row] for row in rows)]
     widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
-    shown = [_line(line, widths) for line in lines]
-    shown.insert(1, "  ".join("─" * width for width in widths))
-    return "\n".join([*shown, *filter(None, [_note(rows, note)])])
+    lines.insert(1, ["─" * width for width in widths])
+    return "\n".join(_line(line, widths, numbers) for line in lines)
 
 
-def _line(cells: Iterable[str], widths: Iterable[int]) -> str:
-    return "  ".join(cell + " " * (width - _width(cell)) for cell, width in zip(cells, widths, strict=True)).rstrip()
+def _line(cells: Iterable[str], widths: Iterable[int], numbers: Iterable[bool]) -> str:
+    placed = zip(cells, widths, numbers, strict=True)
+    return "  ".join(_placed(cell, " " * (width - _width(cell)), right) for cell, width, right in placed).rstrip()
+
+
+def _placed(cell: str, space: str, right: bool) -> str:
+    return space + cell if right else cell + space
 
 
 def _width(text: str) -> int:

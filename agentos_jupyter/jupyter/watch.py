@@ -37,6 +37,7 @@ class Watch:
         self._calls: dict[str, _Running] = {}
         self._redactor = Redactor()
         self._since = time.monotonic() - (_ago(started) if started else 0.0)
+        self._noted = ("", 0, Note(""))
         self._said: list[Step] = []
         self._version = 0
         self.turns = 0
@@ -74,7 +75,7 @@ class Watch:
 
     def delta(self, kind: str, text: str) -> None:
         if kind == "note":
-            self._screen.add(Note(text))
+            self.note(text)
         elif kind == "heard":
             self.heard(text)
         elif kind == "reset":
@@ -150,7 +151,7 @@ class Watch:
                     fact["id"], fact["status"], fact["text"], fact.get("exit_code"), fact.get("seconds", 0.0)
                 )
             case "compute.attempt":
-                self._screen.note(f"{fact['model']}: {fact['error']}")
+                self.note(f"{fact['model']}: {fact['error']}")
 
     def _live(self, data: Mapping[str, Any]) -> None:
         if data["kind"] in ("text", "reset"):
@@ -158,6 +159,17 @@ class Watch:
         elif data["kind"] == "output" and data["text"] and (running := self._calls.get(data["id"])) is not None:
             running.step.append(data["text"])
             self._screen.touch(running.step)
+
+    def note(self, text: str) -> None:
+        """A sentence on the way; said again at once (a server that stays down), it is counted and not repeated."""
+        said, times, note = self._noted
+        if said == text:
+            note.head = f"{text} ({times + 1} times)"
+            self._noted = (text, times + 1, note)
+        else:
+            note = Note(text)
+            self._noted = (text, 1, note)
+        self._screen.touch(note)
 
     # -- what a person says meanwhile
 
