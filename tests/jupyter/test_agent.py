@@ -502,3 +502,21 @@ def test_the_daemon_may_be_killed_between_and_during_cells(rules: Callable[..., 
 
     os.kill(pid, 9)
     assert notebook.end(request).answer.startswith("done")
+
+
+def test_a_server_that_stays_down_is_said_once(configure: Configure, open_notebook: Open) -> None:
+    url = "http://127.0.0.1:9/v1"
+    configure(
+        model="local/m",
+        providers={"local": {"base_url": url}},
+        limits={"attempts": 3, "backoff": "10ms", "backoff_max": "20ms"},
+    )
+    cell = open_notebook(AGENTOS_TRUST="1").run("hello")
+    assert cell.error[0] == "model.unavailable"
+    told = [
+        each["data"]["text/plain"]
+        for each in cell.shown
+        if "9/v1" in each["data"]["text/plain"] or "attempt" in each["data"]["text/plain"]
+    ]
+    assert len(told) == 1, told
+    assert re.search(r"\(\d times\)$", told[0])
