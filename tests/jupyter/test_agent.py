@@ -208,7 +208,7 @@ def test_sessions_are_named_resumed_and_listed(rules: Callable[..., None], open_
     assert "1 turns so far" in second.run(f"%session resume {session}").text
     completed = second.reply(second.client.complete(f"%session resume {session[:6]}"))["content"]["matches"]
     assert session in completed
-    assert second.run("%runs 5").text.count("prompt  1") == 1
+    assert second.run("%runs 5").text.count("prompt      1") == 1
     assert "not 'x'" in second.run("%runs x").error[1]
 
 
