@@ -43,6 +43,7 @@ VERBS = {
     "steer": Verb("steer", "say something to a dispatch at work"),
     "stop": Verb("stop", "stop the daemon of this workspace"),
     "uninstall": Verb("uninstall", "take back what AgentOS put outside of workspaces"),
+    "verify": Verb("verify", "compare what a saved notebook shows with the log, cell by cell"),
     "version": Verb("version", "print the version"),
 }
 

@@ -14,7 +14,7 @@ from typing import Any
 from agentos_jupyter import __version__, paths
 from agentos_jupyter.cli import text
 from agentos_jupyter.errors import AgentOSError, DaemonUnavailable
-from agentos_jupyter.jupyter.watch import count
+from agentos_jupyter.jupyter.words import count
 from agentos_jupyter.rpc.sync import SyncLink
 
 NOT_RUNNING = 3

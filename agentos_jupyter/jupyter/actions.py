@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from agentos_jupyter import paths
 from agentos_jupyter.errors import AgentOSError, CommandError, nearest
 from agentos_jupyter.jupyter import manual
 from agentos_jupyter.jupyter.display import Note
-from agentos_jupyter.jupyter.knobs import agent, budget, context, cost, model, skill
+from agentos_jupyter.jupyter.knobs import agent, budget, context, cost, hook, model, skill
 from agentos_jupyter.jupyter.lines import pairs, when, words_of
 from agentos_jupyter.jupyter.safe import one_line
 from agentos_jupyter.jupyter.steering import steer
 from agentos_jupyter.jupyter.table import COMMANDS
-from agentos_jupyter.jupyter.watch import Watch, count, model_name
+from agentos_jupyter.jupyter.watch import Watch
+from agentos_jupyter.jupyter.words import count, model_name
 
 if TYPE_CHECKING:
     from agentos_jupyter.jupyter.runner import Answer, CellRun
@@ -192,6 +195,21 @@ async def dispatch(run: CellRun, args: str) -> Answer:
 # -- the whole
 
 
+async def verify(run: CellRun, args: str) -> Answer:
+    """`%verify [FILE]`."""
+    from agentos_jupyter.jupyter import saved, tables
+    from agentos_jupyter.jupyter.runner import Answer
+    from agentos_jupyter.jupyter.verify import COLUMNS, verify
+
+    name = next(iter(words_of("verify", args, 0, 1)), run.desk.notebook())
+    if name is None:
+        raise CommandError("This front end does not tell where the notebook is: write %verify FILE.")
+    report = await verify(run.desk.call, await asyncio.to_thread(saved.load, paths.workspace(), name))
+    shown = COLUMNS, report.rows(), report.sentence
+    data = {"text/html": tables.html(*shown), "text/plain": tables.text(*shown)}
+    return Answer(data, [dict(zip(COLUMNS, row, strict=True)) for row in report.rows()])
+
+
 async def status(run: CellRun, args: str) -> None:
     """`%status`."""
     words_of("status", args, 0, 0)
@@ -227,7 +245,7 @@ async def status(run: CellRun, args: str) -> None:
     run.screen.note(pairs(rows))
 
 
-_ALL = (agent, attach, budget, context, cost, dispatch, help, model, runs, session, skill, status, steer)
+_ALL = (agent, attach, budget, context, cost, dispatch, help, hook, model, runs, session, skill, status, steer, verify)
 
 ACTIONS: Mapping[str, Callable[[CellRun, str], Awaitable[Answer | None]]] = {each.__name__: each for each in _ALL}
 """What carries out each `%` command of the table."""

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import io
-import os
 import re
-import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agentos_jupyter import paths
 from agentos_jupyter.errors import CommandError, nearest
 from agentos_jupyter.jupyter.cells import fill, names
+from agentos_jupyter.jupyter.reading import read
 from agentos_jupyter.jupyter.table import LIMITS
 from agentos_jupyter.unit import Asked, Image
 
@@ -56,29 +54,9 @@ def _listed(value: str | None) -> list[str]:
 # -- what is attached
 
 
-def _read(root: Path, name: str, most: int) -> tuple[bytes, int]:
-    """The first bytes of a file and its size. Within the root no link is followed: an agent may have put it there."""
-    path = Path(name).expanduser()
-    inside = path.is_relative_to(root) if path.is_absolute() else True
-    try:
-        if inside:
-            relative = str(path.relative_to(root) if path.is_absolute() else path)
-            descriptor = paths.open_beneath(root, relative)
-        else:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise CommandError(f"{name} cannot be attached: {error.strerror or error}.") from None
-    found = os.fstat(descriptor)
-    if not stat.S_ISREG(found.st_mode):
-        os.close(descriptor)
-        raise CommandError(f"{name} cannot be attached: it is no regular file.")
-    with open(descriptor, "rb") as file:
-        return file.read(most), found.st_size
-
-
 def _file(root: Path, name: str) -> str:
     """A file as it stands beneath a prompt: its name, size and text; of a binary or long one not all."""
-    raw, size = _read(root, name, MOST_BYTES)
+    raw, size = read(root, name, MOST_BYTES)
     if b"\0" in raw:
         return f"File {name} ({size} bytes, binary: look at it with a tool)"
     text = raw.decode("utf-8", "replace")
@@ -92,7 +70,7 @@ def _image(root: Path, name: str, variables: Mapping[str, Any]) -> Image:
         return _from_variable(name, variables[name])
     if not Path(name).suffix and name.isidentifier():
         raise CommandError(nearest("variable", name, names(variables)[:200]) + " Or name a file: images=plot.png.")
-    data, size = _read(root, name, LARGEST)
+    data, size = read(root, name, LARGEST)
     if size > LARGEST:
         raise CommandError(f"{name} has {size} bytes, more than any model takes: make it smaller.")
     return _checked(name, data)

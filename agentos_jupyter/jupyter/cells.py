@@ -10,7 +10,7 @@ from typing import Any
 
 from agentos_jupyter.errors import CommandError, nearest
 from agentos_jupyter.jupyter import samples
-from agentos_jupyter.jupyter.table import COMMANDS
+from agentos_jupyter.jupyter.table import COMMANDS, LATER
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +190,8 @@ def _named(line: str) -> tuple[str, str]:
         raise CommandError(
             f"A command is {line[:2].rstrip()!r} and a name, without a space between; %help lists them. \\% begins a prompt with a %."
         )
+    if name in LATER:
+        raise CommandError(f"{match[1]}{name} is for {LATER[name]}, and is not in this version.", command=name)
     if name not in COMMANDS:
         raise CommandError(
             nearest("command", name, COMMANDS) + " IPython's own magics go into a %%python cell.", command=name

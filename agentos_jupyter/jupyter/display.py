@@ -109,6 +109,10 @@ class Step:
             return text
         return "\n".join(part for part in (line, self._long_command(), text) if part)
 
+    def data(self) -> dict[str, str]:
+        """The display's MIME bundle."""
+        return {"text/plain": self.plain(), "text/html": self.html()}
+
     @staticmethod
     def _block(text: str) -> str:
         return f"{_PRE}{escape(text)}</pre>"
@@ -156,6 +160,16 @@ class Screen:
         self._count = 0
         self._drawn = 0.0
         self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def steps(self) -> list[Step]:
+        """What is on the screen, but for what was folded."""
+        return list(self._shown)
+
+    def turn_over(self) -> None:
+        """What comes now belongs to another command of the cell."""
+        self.draw()
+        self.metadata = {}
 
     def add(self, step: Step) -> Step:
         self.touch(step)
@@ -223,7 +237,7 @@ class Screen:
 
     def _show(self, step: Step, display_id: str, update: bool = False) -> int:
         """Show it; about how many bytes were sent."""
-        data = {"text/plain": step.plain(), "text/html": step.html()}
+        data = step.data()
         self._port.show(data, {"agentos": self.metadata} if self.metadata else {}, display_id, update)
         return ENVELOPE + sum(map(len, data.values()))
 
@@ -241,10 +255,8 @@ class Screen:
         self._shown.clear()
         self._port.clear()
         if self._folded:
-            fold = Step(f"{self._lost + len(self._folded)} earlier steps")
-            fold.finish(body="\n".join([f"… {self._lost} more, in the log"] * bool(self._lost) + self._folded))
             self._count += 1
-            self._show(fold, f"{self._prefix}-{self._count}")
+            self._show(fold(self._folded, self._lost), f"{self._prefix}-{self._count}")
         for step in steps:
             self._draw(step)
         self._show_widget()
@@ -261,6 +273,13 @@ class Screen:
         if self._widget is not None:
             self._count += 1
             self._port.show(self._widget, {}, f"{self._prefix}-{self._count}", update=False)
+
+
+def fold(lines: Sequence[str], lost: int) -> Step:
+    """Earlier steps in one display: the last of their lines, and how many there were."""
+    step = Step(f"{lost + len(lines)} earlier steps")
+    step.finish(body="\n".join([f"… {lost} more, in the log"] * bool(lost) + list(lines)))
+    return step
 
 
 class _Shown:

@@ -121,7 +121,7 @@ class Extension:
         sys.stdout.flush()
         ask = port.ask if isinstance(port, KernelPort) and not client.batch else None
         screen = Screen(port, f"aos-{uuid.uuid4().hex[:12]}", live, ask)
-        run = CellRun(self.desk, screen, client, self._shell.user_ns, code)
+        run = CellRun(self.desk, screen, client, self._shell.user_ns, self._text() or code)
         try:
             answer = self._background.run(_carried(run, cells))
         except BaseException:
@@ -140,6 +140,11 @@ class Extension:
         cell_id = kernel.get_parent("shell").get("metadata", {}).get("cellId")
         batch = not kernel._allow_stdin
         return KernelPort(kernel), Client(notebook, cell_id, count, batch), batch or cell_id is not None
+
+    def _text(self) -> str:
+        """The text of the running cell, as its notebook has it; nothing in a terminal."""
+        kernel = getattr(self._shell, "kernel", None)
+        return str(kernel.get_parent("shell").get("content", {}).get("code", "")) if kernel else ""
 
     def _overview(self) -> str:
         """All commands as they are written here."""

@@ -9,7 +9,7 @@ from agentos_jupyter.jupyter.cells import options
 from agentos_jupyter.jupyter.lines import pairs, words_of
 from agentos_jupyter.jupyter.safe import one_line
 from agentos_jupyter.jupyter.table import LIMITS
-from agentos_jupyter.jupyter.watch import model_name
+from agentos_jupyter.jupyter.words import model_name
 
 if TYPE_CHECKING:
     from agentos_jupyter.jupyter.runner import CellRun
@@ -89,6 +89,26 @@ async def skill(run: CellRun, args: str) -> None:
     service = "running" if each["running"] else "not running" if each["service"] else "none"
     facts = [(name, str(each[name])) for name in ("name", "description", "folder", "digest")]
     run.screen.note(pairs([*facts, ("service", service)]))
+
+
+async def hook(run: CellRun, args: str) -> None:
+    """`%hook list`, `%hook NAME`."""
+    [word] = words_of("hook", args, 1, 1)
+    found = {each["name"]: each for each in (await run.desk.call("hook.list"))["hooks"]}
+    if word == "list":
+        rows = [[each["name"], each["kind"], _handlers(each), each["doc"]] for each in found.values()]
+        run.screen.table(["hook", "kind", "skills, in the order they are asked", "is"], rows)
+        return
+    if word not in found:
+        raise CommandError(nearest("hook", word, found))
+    each = found[word]
+    run.screen.note(
+        pairs([("hook", word), ("kind", each["kind"]), ("skills", _handlers(each) or "none"), ("is", each["doc"])])
+    )
+
+
+def _handlers(hook_info: dict[str, Any]) -> str:
+    return ", ".join(each["skill"] for each in hook_info["handlers"])
 
 
 async def budget(run: CellRun, args: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from agentos_jupyter import paths
 from agentos_jupyter.errors import AgentOSError
-from agentos_jupyter.jupyter.table import AGENT, DISPATCH, LIMIT, LIMITS, MODEL, SESSION, SKILL
+from agentos_jupyter.jupyter.table import AGENT, DISPATCH, HOOK, LIMIT, LIMITS, MODEL, SESSION, SKILL
 
 PATIENCE = 0.02
 """Seconds that a completion waits for the daemon; what comes later is there for the next one."""
@@ -79,6 +79,7 @@ _ASK: dict[str, tuple[str, dict[str, Any], Callable[[Any], list[str]]]] = {
     DISPATCH: ("dispatch.list", {"limit": LISTED}, lambda found: [each["id"] for each in found["dispatches"]]),
     MODEL: ("model.list", {}, lambda found: [each["name"] for each in found["models"]]),
     AGENT: ("agent.list", {}, lambda found: [each["name"] for each in found["agents"]]),
+    HOOK: ("hook.list", {}, lambda found: [each["name"] for each in found["hooks"]]),
     SKILL: ("skill.list", {}, lambda found: [each["name"] for each in found["skills"]]),
 }
 

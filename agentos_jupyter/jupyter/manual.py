@@ -80,7 +80,11 @@ async def looked_up(name: str, call: Call) -> str:
     )
 
 
-_KINDS = (("agent", "agent.list", "agents"), ("skill", "skill.list", "skills"), ("model", "model.list", "models"))
+_KINDS = (
+    ("agent", "agent.list", "agents"),
+    ("skill", "skill.list", "skills"),
+    ("model", "model.list", "models"),
+)
 
 
 def _facts(kind: str, found: Mapping[str, Any]) -> str:

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from agentos_jupyter.errors import AgentOSError, CommandError, CommandFailed, HookRejected
-from agentos_jupyter.jupyter import actions, tables
+from agentos_jupyter.jupyter import actions, tables, words
 from agentos_jupyter.jupyter.cells import Asking, Bash, Cell, Command, Help, Parameters, Prompt, Sql, fill
 from agentos_jupyter.jupyter.desk import Desk
 from agentos_jupyter.jupyter.display import Screen
 from agentos_jupyter.jupyter.field import Field
-from agentos_jupyter.jupyter.markdown import safe_markdown
-from agentos_jupyter.jupyter.safe import plain
-from agentos_jupyter.jupyter.watch import Watch, borrowed, model_name
+from agentos_jupyter.jupyter.saved import digest
+from agentos_jupyter.jupyter.watch import Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +53,7 @@ class CellRun:
         """Carry out the cells in order; the answer of the last one is the answer."""
         answer = None
         for cell in cells:
+            self.screen.turn_over()
             answer = await self._one(cell)
         return answer
 
@@ -86,7 +85,7 @@ class CellRun:
         info = (await self.desk.link()).info
         parts = [
             f"New session {created['name']} ({created['id']})",
-            model_name(info["model"], info["scripted"]) if info.get("model") else "",
+            words.model_name(info["model"], info["scripted"]) if info.get("model") else "",
             f"workspace {info['workspace']}",
             f"%session resume {earlier} goes on with the one before" if earlier else "",
         ]
@@ -158,14 +157,8 @@ class CellRun:
         return outcome
 
     def answer(self, info: Mapping[str, Any]) -> Answer:
-        """The answer of a dispatch as Markdown and plain text; a scripted or replayed one is named as such."""
-        text = str(info["answer"]).strip()
-        said = borrowed(info)
-        markdown = "\n\n".join(
-            part for part in (safe_markdown(text), f"*{safe_markdown(said)}*" if said else "") if part
-        )
-        shown = "\n\n".join(part for part in (plain(text), f"[{plain(said)}]" if said else "") if part)
-        return Answer({"text/markdown": markdown, "text/plain": shown}, text, dict(self.screen.metadata))
+        """The answer of a dispatch, as this cell's."""
+        return Answer(words.answer(info), str(info["answer"]).strip(), dict(self.screen.metadata))
 
     def client(self) -> dict[str, Any]:
         """What the dispatch records of this cell."""
@@ -173,7 +166,7 @@ class CellRun:
             "notebook": self._client.notebook,
             "cell_id": self._client.cell_id,
             "count": self._client.count,
-            "cell_digest": "sha256:" + hashlib.sha256(self._code.encode("utf-8", "surrogatepass")).hexdigest(),
+            "cell_digest": digest(self._code),
             "batch": self._client.batch,
         }
         return {name: value for name, value in given.items() if value is not None}

@@ -49,8 +49,8 @@ class Entry:
         return "\n".join([*self.usage, "", self.does, *more, *(["", *listing] if listing else [])])
 
 
-SESSION, DISPATCH, MODEL, AGENT, SKILL, LIMIT, FILE, VARIABLE = (
-    "SESSION", "DISPATCH", "MODEL", "AGENT", "SKILL", "LIMIT", "FILE", "VARIABLE",
+SESSION, DISPATCH, MODEL, AGENT, SKILL, HOOK, LIMIT, FILE, VARIABLE = (
+    "SESSION", "DISPATCH", "MODEL", "AGENT", "SKILL", "HOOK", "LIMIT", "FILE", "VARIABLE",
 )  # fmt: skip
 
 LIMITS = ("turns", "wall", "tokens", "usd", "corrections", "command", "compute")
@@ -139,6 +139,13 @@ _ENTRIES = (
         words=("list", SKILL),
     ),
     Entry(
+        "hook",
+        "%",
+        ("%hook list", "%hook NAME"),
+        "List the hooks and the skills that stand at them, or explain one hook.",
+        words=("list", HOOK),
+    ),
+    Entry(
         "budget",
         "%",
         ("%budget", "%budget LIMIT=VALUE …", "%budget reset"),
@@ -191,6 +198,15 @@ _ENTRIES = (
         "For one whose kernel was killed: what it had done is in the log, the rest is done here.",
         ("run", DISPATCH),
     ),
+    Entry(
+        "verify",
+        "%",
+        ("%verify", "%verify FILE"),
+        "Compare what a saved notebook shows with the log, cell by cell.",
+        "Without FILE it is this notebook, where the front end tells its path: save it first. `agentos verify FILE` does the\n"
+        "same in a terminal, and its exit status is 1 when something differs.",
+        words=(FILE,),
+    ),
     Entry("status", "%", ("%status",), "Show the workspace, its daemon, sandbox, model and this notebook's session."),
     Entry(
         "help",
@@ -202,6 +218,19 @@ _ENTRIES = (
 )
 
 COMMANDS = {entry.name: entry for entry in _ENTRIES}
+
+LATER = {
+    "task": "a board of tasks",
+    "approve": "approvals",
+    "fork": "branches of a session",
+    "rewind": "stepping back in a session, with its files",
+    "branch": "branches of a session",
+    "undo": "stepping back in a session, with its files",
+    "board": "a board of tasks and agents",
+    "hooks": "a view of the hooks; %hook list lists them",
+    "proposals": "proposals of agents",
+}
+"""Commands that are planned and do not exist yet, with what they will be for."""
 
 OVERVIEW = "Write what you want, and the agent of this notebook's session does it. A cell that begins with %, ! or ? is a command:"
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from agentos_jupyter.jupyter.display import WIDEST, Note, Screen, Step
 from agentos_jupyter.jupyter.safe import one_line
+from agentos_jupyter.jupyter.words import summary
 from agentos_jupyter.records import JudgedCall, Observation, Reply
 from agentos_jupyter.redact import Redactor
 
@@ -301,55 +302,3 @@ def _step_of(name: str, command: str | None, arguments: Any) -> Step:
     if command is not None:
         return Step(f"$ {one_line(command.strip().replace(chr(10), ' ⏎ '), WIDEST)}", command)
     return Step(f"{name} {one_line(str(arguments), WIDEST)}", str(arguments))
-
-
-def summary(info: Mapping[str, Any]) -> str:
-    """One line about a dispatch: how it ended, what it took, which files it changed."""
-    status = {"ok": "", "limit": "stopped at a limit"}.get(info["status"], info["status"])
-    usage = info.get("usage") or {}
-    tokens = usage.get("input", 0) + usage.get("output", 0)
-    usd = usage.get("usd")
-    parts = [
-        status,
-        count(info["turns"], "turn"),
-        count(info["calls"], "command"),
-        f"{info['seconds']:.1f} s",
-        f"{tokens} tokens" if tokens else "",
-        f"${usd:.4f}" if usd else "",
-        model_name(info["model"], info["scripted"]) if info.get("model") else "",
-        changes(info.get("changed") or {}),
-    ]
-    return " · ".join(part for part in parts if part)
-
-
-def model_name(name: str, scripted: bool) -> str:
-    """The model as people must see it: a scripted or replayed one is never mistaken for a live one."""
-    if name.startswith("replay:"):
-        file, _, option = name.removeprefix("replay:").partition("?")
-        return f"replayed from {file}{', tools too' if option else ''}"
-    return f"scripted model ({name.removeprefix('scripted:').rpartition('/')[2]})" if scripted else name
-
-
-def borrowed(info: Mapping[str, Any]) -> str:
-    """What must stand beneath an answer that no model thought of now; nothing beneath a live one."""
-    name, scripted = info.get("model") or "", bool(info.get("scripted"))
-    return model_name(name, scripted) if name and (scripted or name.startswith("replay:")) else ""
-
-
-def changes(changed: Mapping[str, Any]) -> str:
-    """The changed files in a few words."""
-    names = [f"+{name}" for name in changed.get("created", [])]
-    names += [f"~{name}" for name in changed.get("modified", [])]
-    names += [f"-{name}" for name in changed.get("deleted", [])]
-    more = changed.get("more", 0) + max(0, len(names) - 8)
-    return (
-        f"files: {' '.join(one_line(name, 60) for name in names[:8])}{f' and {more} more' if more else ''}"
-        if names
-        else ""
-    )
-
-
-def count(number: int, word: str) -> str:
-    """A number with its word, `2 dispatches`; nothing for none."""
-    plural = "" if number == 1 else "es" if word.endswith("ch") else "s"
-    return f"{number} {word}{plural}" if number else ""

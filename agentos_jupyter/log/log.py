@@ -138,23 +138,7 @@ class Log:
     async def verify(self, stream: str) -> int:
         """Recompute the stream's digest chain and return its length. Raises `LogDamaged` at the first wrong event."""
         version, head = self._writer.heads.get(stream, (0, stream))
-        rows = await self._thread(
-            self._rows, f"{SELECT} where stream = ? and version <= ? order by version", [stream, version]
-        )
-        previous = stream
-        for number, row in enumerate(rows, start=1):
-            digest = canonical.digest(previous, number, row[4], row[5], row[6], row[3], row[7])
-            if row[2] != number or row[8] != digest:
-                raise LogDamaged(
-                    f"Stream {stream!r} was changed after it was written: the digest of version {number} is wrong in "
-                    f"{self.folder / DATABASE}. Keep a copy of the state folder and put a backup in its place.",
-                    stream=stream,
-                    version=number,
-                )
-            previous = digest
-        if previous != head:
-            raise LogDamaged(f"Stream {stream!r} ends before its version {version} in {self.folder / DATABASE}.")
-        return version
+        return await self._thread(self._verified, stream, version, head)
 
     async def query(self, sql: str, *, max_rows: int, max_bytes: int, seconds: float) -> QueryResult:
         """Answer one SELECT or EXPLAIN. Raises `SqlRefused` with a sentence for anything else, and at the time cap."""
@@ -205,6 +189,23 @@ class Log:
             raise explain(error, self.folder / DATABASE) from error
         finally:
             cursor.close()
+
+    def _verified(self, stream: str, version: int, head: str) -> int:
+        previous = stream
+        rows = self._rows(f"{SELECT} where stream = ? and version <= ? order by version", [stream, version])
+        for number, row in enumerate(rows, start=1):
+            digest = canonical.digest(previous, number, row[4], row[5], row[6], row[3], row[7])
+            if row[2] != number or row[8] != digest:
+                raise LogDamaged(
+                    f"Stream {stream!r} was changed after it was written: the digest of version {number} is wrong in "
+                    f"{self.folder / DATABASE}. Keep a copy of the state folder and put a backup in its place.",
+                    stream=stream,
+                    version=number,
+                )
+            previous = digest
+        if previous != head:
+            raise LogDamaged(f"Stream {stream!r} ends before its version {version} in {self.folder / DATABASE}.")
+        return version
 
     async def _events(self, sql: str, parameters: list[Any]) -> list[Event]:
         return await self._thread(lambda: to_events(self._rows(sql, parameters)))

@@ -183,6 +183,12 @@ class InForce(TypedDict):
     limits: dict[str, Any]
 
 
+class Verified(TypedDict):
+    """A digest chain that holds, and how many events it has."""
+
+    events: int
+
+
 class RecordingPage(TypedDict):
     """Lines of a recording; `next` is the first line of the next page, null on the last."""
 
@@ -512,6 +518,10 @@ class Session:
         """The session's events, oldest first."""
         return await self._call("session.history", _given(session=session, after=after, limit=limit))
 
+    async def verify(self, *, session: str) -> Verified:
+        """Recompute the digest chain of the session's events. Raises `log.damaged` at the first wrong one."""
+        return await self._call("session.verify", _given(session=session))
+
     async def record(self, *, session: str, line: int | None = None, until: int | None = None) -> RecordingPage:
         """The session as a recording that `replay:` plays: what the model was asked, what it answered, what calls came to."""
         return await self._call("session.record", _given(session=session, line=line, until=until))
@@ -743,6 +753,10 @@ class SyncSession:
     def history(self, *, session: str, after: int | None = None, limit: int | None = None) -> Events:
         """The session's events, oldest first."""
         return self._call("session.history", _given(session=session, after=after, limit=limit))
+
+    def verify(self, *, session: str) -> Verified:
+        """Recompute the digest chain of the session's events. Raises `log.damaged` at the first wrong one."""
+        return self._call("session.verify", _given(session=session))
 
     def record(self, *, session: str, line: int | None = None, until: int | None = None) -> RecordingPage:
         """The session as a recording that `replay:` plays: what the model was asked, what it answered, what calls came to."""

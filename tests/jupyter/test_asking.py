@@ -84,7 +84,7 @@ def test_a_wrong_answer_is_corrected_and_the_person_sees_it(rules: Rules, notebo
         ("images=no.png", "No such file"),
         ("images=notes.md", "no image that models read"),
         ("files=../x", "without \\.\\."),
-        ("files=link.md", "cannot be attached"),
+        ("files=link.md", "cannot be read"),
         ("files=sub", "no regular file"),
         ("turns=0", "must be at least 1"),
         ("model=nope", "no model or role named 'nope'"),

@@ -201,3 +201,11 @@ def test_a_subscriber_sees_everything_from_any_position_once_and_in_order(open_d
     desk.kernel.run(follow(3, upto + 1))
     later.join()
     assert [each["position"] for each in seen] == list(range(4, upto + 2))
+
+
+def test_a_session_verifies_its_own_digests(open_desk: Any) -> None:
+    desk = open_desk()
+    session = desk.session(name="honest")
+    for _ in range(3):
+        desk.call("session.update", session=session, name="renamed")
+    assert desk.call("session.verify", session=session) == {"events": 4}

@@ -84,6 +84,12 @@ class InForce(Shape):
     limits: dict[str, Any]
 
 
+class Verified(Shape):
+    """A digest chain that holds, and how many events it has."""
+
+    events: int
+
+
 class Record(Shape):
     """A session to record, and from which line on; `until` is the last event of its history to look at (of a first page)."""
 
@@ -216,6 +222,12 @@ async def history(kernel: Microkernel, caller: Caller, params: History) -> Event
     return first_page(await kernel.log.read(session.stream, params.after, params.limit))
 
 
+async def verify(kernel: Microkernel, caller: Caller, params: Which) -> Verified:
+    """Recompute the digest chain of the session's events. Raises `log.damaged` at the first wrong one."""
+    session = await kernel.session(params.session)
+    return Verified(events=await kernel.log.verify(session.stream))
+
+
 async def record(kernel: Microkernel, caller: Caller, params: Record) -> RecordingPage:
     """The session as a recording that `replay:` plays: what the model was asked, what it answered, what calls came to."""
     session = await kernel.session(params.session)
@@ -237,4 +249,6 @@ def _within(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return lines
 
 
-CALLS = namespace("session", writes=(create, update, interrupt, steer), reads=(get, list_, limits, history, record))
+CALLS = namespace(
+    "session", writes=(create, update, interrupt, steer), reads=(get, list_, limits, history, verify, record)
+)
