@@ -155,7 +155,8 @@ def asked(name: str, check: Callable[[], Check], cure: str) -> Check:
 
 def log(link: SyncLink) -> Check:
     rows = link.call("sql.query", {"sql": "select count(*) from events"})["rows"]
-    return Check("log", True, f"{rows[0][0]} events in {paths.state_dir(link.workspace)}")
+    survived = "".join(f"; salvaged {each}" for each in link.info.get("salvages", ()))
+    return Check("log", True, f"{rows[0][0]} events in {paths.state_dir(link.workspace)}{survived}")
 
 
 def services(link: SyncLink, info: dict[str, Any]) -> Check:

@@ -37,6 +37,7 @@ VERBS = {
     "record": Verb("record", "write what a session's model was asked and answered, to be replayed"),
     "help": Verb("help", "explain a verb, command, option, limit, error code, agent, model or skill"),
     "runs": Verb("runs", "list the latest dispatches of this workspace"),
+    "salvage": Verb("salvage", "mend a damaged log: go on with what is whole, and say what is lost"),
     "sql": Verb("sql", "ask the log a read-only question in SQL"),
     "start": Verb("start", "start the daemon of this workspace (any client does so by itself)"),
     "status": Verb("status", "show the workspace, its daemon, model and sandbox"),

@@ -104,7 +104,8 @@ def describe(facts: dict[str, Any]) -> str:
     if daemon:
         lines["sessions"] = f"{daemon['sessions']}, {count(daemon['running'], 'dispatch') or 'no dispatch'} running"
         lines["model"] = model(daemon)
-    return "\n".join(f"{name:<10} {text.visible(value)}" for name, value in lines.items())
+    said = [*lines.items(), *(("salvaged", each) for each in (daemon or {}).get("salvages", ()))]
+    return "\n".join(f"{name:<10} {text.visible(value)}" for name, value in said)
 
 
 def _daemon(info: dict[str, Any]) -> str:

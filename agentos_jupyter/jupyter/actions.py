@@ -240,6 +240,7 @@ async def status(run: CellRun, args: str) -> None:
             else "none yet: the first prompt begins one",
         ),
         ("log", f"{info['position']} events, {info['log_bytes'] / 1e6:.1f} MB"),
+        *(("salvaged", salvage) for salvage in info.get("salvages", ())),
         *(("problem", problem) for problem in health["problems"]),
     ]
     run.screen.note(pairs(rows))

@@ -9,6 +9,9 @@ import duckdb
 
 from agentos_jupyter.errors import AgentOSError, LogDamaged, LogError, LogUnwritable, WorkspaceBusy
 
+CURE = "`agentos salvage` goes on with what is whole in it and says what is lost; `agentos restore` puts a backup in its place."
+RESTORE = "`agentos restore` puts a backup in its place; to begin a new history, move log.duckdb, log.duckdb.wal and head away."
+
 _DAMAGE = (
     "corrupt",
     "not a valid duckdb database",
@@ -32,12 +35,12 @@ def explain(error: Exception, database: Path) -> AgentOSError:
     if any(word in low for word in _BUSY):
         return busy(database)
     if any(word in low for word in _DAMAGE):
-        return LogDamaged(f"The log {database} is damaged: {_first_line(text)}")
+        return LogDamaged(f"The log {database} is damaged: {first_line(text).rstrip('.')}. {CURE}")
     if any(word in low for word in _FULL) or isinstance(error, OSError):
         return unwritable(error, database)
     if any(word in low for word in _READ_ONLY):
         return unwritable(error, database)
-    return LogError(f"The log {database} could not do this: {_first_line(text)}")
+    return LogError(f"The log {database} could not do this: {first_line(text)}")
 
 
 def busy(database: Path) -> WorkspaceBusy:
@@ -59,7 +62,7 @@ def unwritable(error: BaseException, where: Path) -> LogUnwritable:
     else:
         reason, cure = "the system refused the write", "look at the disk"
     return LogUnwritable(
-        f"{where} cannot be written: {reason} ({_first_line(str(error))}). "
+        f"{where} cannot be written: {reason} ({first_line(str(error))}). "
         f"Nothing that was acknowledged is lost; {cure}, then open the workspace again."
     )
 
@@ -69,5 +72,6 @@ def is_memory(error: Exception) -> bool:
     return isinstance(error, duckdb.OutOfMemoryException)
 
 
-def _first_line(text: str) -> str:
+def first_line(text: str) -> str:
+    """The first line of what a program said, bounded."""
     return text.strip().splitlines()[0][:300] if text.strip() else "no further reason given"

@@ -16,7 +16,7 @@ import duckdb
 from agentos_jupyter.errors import LogDamaged, LogError
 from agentos_jupyter.log import canonical
 from agentos_jupyter.log.blobs import Blobs
-from agentos_jupyter.log.failure import explain
+from agentos_jupyter.log.failure import CURE, explain
 from agentos_jupyter.log.opening import DATABASE, Heads, Storage, open_database
 from agentos_jupyter.log.query import Caps, Query, QueryResult
 from agentos_jupyter.log.rows import SELECT, to_events
@@ -198,13 +198,13 @@ class Log:
             if row[2] != number or row[8] != digest:
                 raise LogDamaged(
                     f"Stream {stream!r} was changed after it was written: the digest of version {number} is wrong in "
-                    f"{self.folder / DATABASE}. Keep a copy of the state folder and put a backup in its place.",
+                    f"{self.folder / DATABASE}. {CURE}",
                     stream=stream,
                     version=number,
                 )
             previous = digest
         if previous != head:
-            raise LogDamaged(f"Stream {stream!r} ends before its version {version} in {self.folder / DATABASE}.")
+            raise LogDamaged(f"Stream {stream!r} ends before its version {version} in {self.folder / DATABASE}. {CURE}")
         return version
 
     async def _events(self, sql: str, parameters: list[Any]) -> list[Event]:

@@ -11,7 +11,7 @@ import duckdb
 
 from agentos_jupyter.errors import AgentOSError, LogDamaged
 from agentos_jupyter.log.blobs import sync_folder
-from agentos_jupyter.log.failure import explain, unwritable
+from agentos_jupyter.log.failure import CURE, RESTORE, explain, unwritable
 from agentos_jupyter.log.mark import Mark, read_mark
 from agentos_jupyter.log.migrations import applied, check, migrate
 
@@ -88,7 +88,9 @@ def prepare(folder: Path) -> None:
 def _expect_database(folder: Path) -> None:
     mark = read_mark(folder / MARK)
     if mark and mark.position and not (folder / DATABASE).exists():
-        raise LogDamaged(f"The log {folder / DATABASE} is gone, but {mark.position} events were acknowledged in it.")
+        raise LogDamaged(
+            f"The log {folder / DATABASE} is gone, but {mark.position} events were acknowledged in it. {RESTORE}"
+        )
 
 
 def _look(folder: Path) -> None:
@@ -113,7 +115,9 @@ def _inspect(con: duckdb.DuckDBPyConnection, folder: Path) -> Heads:
     ).fetchall()
     last = max((row[4] for row in rows), default=0)
     if sum(row[3] for row in rows) != last or any(row[1] != row[3] for row in rows):
-        raise LogDamaged(f"The log {folder / DATABASE} is damaged: its positions or versions have gaps or doubles.")
+        raise LogDamaged(
+            f"The log {folder / DATABASE} is damaged: its positions or versions have gaps or doubles. {CURE}"
+        )
     digests = dict(
         con.execute(
             "select position, digest from events where position in (?, ?)", [last, mark.position if mark else last]
@@ -138,14 +142,14 @@ def _compare(mark: Mark | None, last: int, digests: dict[int, str], folder: Path
     if digests.get(mark.position) != mark.digest:
         raise LogDamaged(
             f"The log {folder / DATABASE} is not the one that {folder / MARK} describes: "
-            f"event {mark.position} has another digest."
+            f"event {mark.position} has another digest. {CURE}"
         )
 
 
 def _lost(mark: Mark, last: int, folder: Path) -> LogDamaged:
     return LogDamaged(
         f"The log {folder / DATABASE} is damaged: events {last + 1} to {mark.position} were acknowledged and are not "
-        f"in it (its write-ahead log {folder / WAL} is torn, cut or missing).",
+        f"in it (its write-ahead log {folder / WAL} is torn, cut or missing). {CURE}",
         acknowledged=mark.position,
         found=last,
     )
@@ -176,7 +180,7 @@ def _lock_down(con: duckdb.DuckDBPyConnection, folder: Path, storage: Storage) -
 
 
 def _with_copy(damage: LogDamaged, folder: Path) -> LogDamaged:
-    """The same condition, with a copy of the files kept aside and the cure. Only called while the database is closed:
+    """The same condition, with a copy of the files kept aside. Only called while the database is closed:
     opening its file a second time in a process would drop DuckDB's lock."""
     try:
         kept = keep_aside(folder)
@@ -184,16 +188,11 @@ def _with_copy(damage: LogDamaged, folder: Path) -> LogDamaged:
         where = f"No copy could be made ({error})."
     else:
         where = f"A copy is kept in {kept}, nothing was removed or changed."
-    return LogDamaged(
-        f"{damage.message} {where} To go on with what is still readable, remove {folder / MARK} (if it opens then, the "
-        f"lost events are given up); to begin a new history, move {DATABASE}, {WAL} and {MARK} out of {folder}; or put "
-        "a backup in their place.",
-        **damage.data,
-    )
+    return LogDamaged(f"{damage.message} {where}", **damage.data)
 
 
 def keep_aside(folder: Path) -> Path:
-    """Copy the database's files into a new `damaged-<n>/`, or name the newest one if it holds the same bytes."""
+    """Copy the database's files into a new `damaged-<n>/`, durably, or name the newest one if it holds the same bytes."""
     files = [path for path in sorted(folder.glob(DATABASE + "*")) if path.is_file()] + [folder / MARK]
     files = [path for path in files if path.exists()]
     numbers = [int(path.name[8:]) for path in folder.glob("damaged-*") if path.name[8:].isdecimal()]
@@ -204,7 +203,15 @@ def keep_aside(folder: Path) -> Path:
     target.mkdir(mode=0o700)
     for path in files:
         shutil.copy2(path, target / path.name)
+        _sync(target / path.name)
+    sync_folder(target)
+    sync_folder(folder)
     return target
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _same(files: list[Path], kept: Path) -> bool:

@@ -21,6 +21,7 @@ from uuid import UUID
 import duckdb
 
 from agentos_jupyter.errors import LogDamaged, SqlRefused
+from agentos_jupyter.log.failure import CURE, first_line
 from agentos_jupyter.log.guard import one_statement
 from agentos_jupyter.records import Json
 
@@ -157,9 +158,7 @@ class Query:
                 "The query needs more memory than it may have: select fewer columns or rows, or aggregate."
             )
         if ("corrupt" in low or "checksum" in low) and not isinstance(error, duckdb.ProgrammingError):
-            return LogDamaged(
-                f"The log is damaged: {text[:300]}. Stop (agentos stop) and keep a copy of the state folder."
-            )
+            return LogDamaged(f"The log is damaged: {first_line(text).rstrip('.')}. {CURE}")
         if "pytz" in low or (_ZONED in self._types and isinstance(error, duckdb.ParserException)):
             return SqlRefused("A time with time zone in this answer cannot be shown: cast it, e.g. now()::varchar.")
         if "read-only" in low or "read only" in low:

@@ -26,6 +26,7 @@ from agentos_jupyter.errors import (
 )
 from agentos_jupyter.limits import Limits
 from agentos_jupyter.log import Log
+from agentos_jupyter.log.salvage import salvages
 from agentos_jupyter.microkernel import dispatches, ids, skills
 from agentos_jupyter.microkernel.hooks import Hooks
 from agentos_jupyter.microkernel.services import Services
@@ -93,6 +94,7 @@ class Microkernel:
 
     async def __aenter__(self) -> Microkernel:
         self.log = await Log.open(paths.state_dir(self.workspace))
+        self.salvages = await salvages(self.log)
         self.log.subscribe(self._committed)
         self._start_services_soon()
         return self
@@ -200,7 +202,10 @@ class Microkernel:
         named = await self._newest_named(ref)
         if named is None:
             hint = closest(ref, [*await self._newest_names(), *stored])
-            raise SessionNotFound(f"No session {ref!r}{hint or ':'} `%session list` shows those there are.")
+            gone = " What a salvage lost is gone (%status)." if self.salvages else ""
+            raise SessionNotFound(
+                f"No session {ref!r}{hint or ':'} `%session list` shows those there are, `%session new` begins one.{gone}"
+            )
         return named
 
     async def _newest_names(self) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol, TypedDict
 
 
 class Info(TypedDict):
-    """The daemon: `position` is the last event, `running` counts dispatches at work, `started` is seconds since 1970."""
+    """The daemon: `position` is the last event, `running` counts dispatches at work, `started` is seconds since 1970,"""
 
     workspace: str
     version: str
@@ -28,6 +28,7 @@ class Info(TypedDict):
     model_problem: str | None
     engine: str
     started: float
+    salvages: list[str]
 
 
 class Health(TypedDict):

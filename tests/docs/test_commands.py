@@ -48,4 +48,4 @@ def test_the_commands_of_a_page_run(page: Path, checkout: Path) -> None:
 
 
 def test_most_guides_have_tested_commands() -> None:
-    assert {"first-agent", "run-with-papermill", "troubleshoot"} <= {page.stem for page in TESTED}
+    assert {"first-agent", "run-with-papermill", "troubleshooting"} <= {page.stem for page in TESTED}

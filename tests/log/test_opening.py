@@ -9,7 +9,6 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
@@ -19,25 +18,7 @@ from agentos_jupyter.errors import LogDamaged, LogTooNew, LogUnwritable, Workspa
 from agentos_jupyter.log import Log, Storage
 from agentos_jupyter.log.migrations import MIGRATIONS, applied, migrate
 from agentos_jupyter.records import NewEvent
-
-CRASH = """
-import asyncio, os, pathlib, sys
-from agentos_jupyter.log import Log
-from agentos_jupyter.records import NewEvent
-
-async def main():
-    log = await Log.open(pathlib.Path(sys.argv[1]))
-    for number in range(int(sys.argv[2])):
-        await log.append("session/a", "any", [NewEvent("x", {"n": number, "text": "x" * 200})])
-    os._exit(0)
-
-asyncio.run(main())
-"""
-
-
-def crash(folder: Path, events: int = 100) -> None:
-    """Append `events` events in a process that ends without closing anything."""
-    subprocess.run([sys.executable, "-c", CRASH, str(folder), str(events)], check=True, timeout=50)
+from tests.log.damages import DAMAGES, crash, flip, wal
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -128,50 +109,6 @@ async def test_views_are_made_anew_when_their_text_has_changed(log: Log, folder:
         assert "usd" in [row[0] for row in answer.rows]
 
 
-def _wal(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
-    return lambda folder: _rewrite(folder / "log.duckdb.wal", change)
-
-
-def _database(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
-    return lambda folder: _rewrite(folder / "log.duckdb", change)
-
-
-def _rewrite(path: Path, change: Callable[[bytes], bytes]) -> None:
-    path.write_bytes(change(path.read_bytes()))
-
-
-def _flip(data: bytes, at: int) -> bytes:
-    return data[:at] + bytes([data[at] ^ 0x41]) + data[at + 1 :]
-
-
-def _middle(data: bytes, change: Callable[[bytes], bytes], size: int = 64) -> bytes:
-    half = len(data) // 2
-    return data[:half] + change(data[half : half + size]) + data[half + size :]
-
-
-DAMAGES: dict[str, Callable[[Path], None]] = {
-    "wal cut by one byte": _wal(lambda data: data[:-1]),
-    "wal cut in half": _wal(lambda data: data[: len(data) // 2]),
-    "wal cut to its head": _wal(lambda data: data[:40]),
-    "wal empty": _wal(lambda data: b""),
-    "wal garbage": _wal(lambda data: os.urandom(len(data))),
-    "wal zeroed": _wal(lambda data: bytes(len(data))),
-    "wal with zeroed tail": _wal(lambda data: data[:-100] + bytes(100)),
-    "wal with zeroed middle": _wal(lambda data: _middle(data, lambda part: bytes(len(part)))),
-    "wal with a hole": _wal(lambda data: _middle(data, lambda part: b"", 500)),
-    "wal with garbage inside": _wal(lambda data: _middle(data, lambda part: os.urandom(len(part)))),
-    "wal removed": lambda folder: (folder / "log.duckdb.wal").unlink(),
-    "database empty": _database(lambda data: b""),
-    "database cut": _database(lambda data: data[: len(data) // 2]),
-    "database garbage": _database(lambda data: os.urandom(len(data))),
-    "database zeroed": _database(lambda data: bytes(len(data))),
-    "database is another file": _database(lambda data: b"hello world, not a database"),
-    "database header flipped": _database(lambda data: _flip(data, 10)),
-    "database removed": lambda folder: (folder / "log.duckdb").unlink(),
-    "both removed": lambda folder: [(folder / name).unlink() for name in ("log.duckdb", "log.duckdb.wal")] and None,
-}
-
-
 @pytest.fixture(scope="module")
 def crashed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("crashed") / ".agentos"
@@ -184,7 +121,7 @@ async def test_damage_is_named_a_copy_is_kept_and_nothing_is_removed(crashed: Pa
     shutil.copytree(crashed, folder)
     DAMAGES[damage](folder)
     before = content(folder)
-    with pytest.raises(LogDamaged, match=r"log\.duckdb.*damaged-1.*head"):
+    with pytest.raises(LogDamaged, match=r"log\.duckdb.*agentos restore.*damaged-1"):
         await Log.open(folder)
     after = content(folder)
     assert {name: data for name, data in after.items() if not name.startswith("damaged-")} == before
@@ -203,7 +140,7 @@ async def test_every_flipped_byte_of_the_wal_is_seen_or_harmless(crashed: Path, 
     for number, at in enumerate(range(3, size, size // 40)):
         folder = tmp_path / str(number)
         shutil.copytree(crashed, folder)
-        _wal(lambda data, at=at: _flip(data, at))(folder)
+        wal(lambda data, at=at: flip(data, at))(folder)
         try:
             async with await Log.open(folder) as log:
                 assert log.position == await log.verify("session/a") == 100
@@ -214,7 +151,7 @@ async def test_every_flipped_byte_of_the_wal_is_seen_or_harmless(crashed: Path, 
 
 async def test_bytes_behind_the_last_entry_are_no_loss(crashed: Path, folder: Path) -> None:
     shutil.copytree(crashed, folder)
-    _wal(lambda data: data + os.urandom(300))(folder)
+    wal(lambda data: data + os.urandom(300))(folder)
     async with await Log.open(folder) as log:
         assert await log.verify("session/a") == 100
 
@@ -224,7 +161,7 @@ async def test_a_damaged_block_is_named_when_it_is_read(folder: Path) -> None:
         for _ in range(5):
             await log.append("session/a", "any", [NewEvent("x", {"text": os.urandom(50_000).hex()}) for _ in range(10)])
     data = (folder / "log.duckdb").read_bytes()
-    (folder / "log.duckdb").write_bytes(_flip(data, len(data) // 2))
+    (folder / "log.duckdb").write_bytes(flip(data, len(data) // 2))
     with pytest.raises(LogDamaged, match="damaged"):
         async with await Log.open(folder) as log:
             await log.read("session/a")

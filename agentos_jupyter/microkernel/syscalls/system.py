@@ -32,7 +32,8 @@ class Hello(Shape):
 
 
 class Info(Shape):
-    """The daemon: `position` is the last event, `running` counts dispatches at work, `started` is seconds since 1970."""
+    """The daemon: `position` is the last event, `running` counts dispatches at work, `started` is seconds since 1970,
+    `salvages` are sentences about damage that the log survived, and what it lost."""
 
     workspace: str
     version: str
@@ -47,6 +48,7 @@ class Info(Shape):
     model_problem: str | None
     engine: str
     started: float
+    salvages: list[str] = Field(default_factory=list)
 
 
 class Health(Shape):
@@ -87,6 +89,7 @@ async def info(kernel: Microkernel, caller: Caller, params: Empty) -> Info:
         model_problem=model.reason or None,
         engine=kernel.engine,
         started=kernel.started,
+        salvages=kernel.salvages,
     )
 
 
