@@ -69,6 +69,10 @@ class Command:
     name: str
     args: str
 
+    def names(self, dispatch: str) -> bool:
+        """Whether it speaks of this dispatch, by its whole id."""
+        return self.name in ("attach", "steer") and self.args.split(" ")[0].strip() == dispatch
+
 
 Cell = Prompt | Asking | Bash | Python | Sql | Parameters | Help | Command
 

@@ -10,7 +10,7 @@ from agentos_jupyter.errors import AgentOSError
 from agentos_jupyter.jupyter.cells import names
 from agentos_jupyter.jupyter.desk import Desk
 from agentos_jupyter.jupyter.known import files
-from agentos_jupyter.jupyter.table import COMMANDS, FILE, LIMITS, VARIABLE, Entry
+from agentos_jupyter.jupyter.table import COMMANDS, DISPATCH, FILE, LIMITS, VARIABLE, Entry
 
 _PYTHON = re.compile(r"\s*%%python[ \t]*\n")
 _FIELD = re.compile(r"\{\{[ \t]*(\w*)$")
@@ -131,7 +131,9 @@ async def _of_kind(kind: str, start: str, desk: Desk, variables: Mapping[str, An
         return _files(desk, start)
     if kind == VARIABLE:
         return _beginning(start, names(variables))
-    found = _beginning(start, await desk.known.names(kind))
+    known = await desk.known.names(kind)
+    here = [desk.running] if kind == DISPATCH and desk.running else []
+    found = _beginning(start, dict.fromkeys([*here, *known]))
     return [name for name in found if not _SPACE.search(name)]
 
 

@@ -82,6 +82,11 @@ class Desk:
             link.on_notice = self._unit.interrupted
         return self._unit
 
+    @property
+    def running(self) -> str | None:
+        """The dispatch at work in this kernel."""
+        return self._unit.running if self._unit is not None else None
+
     # -- the session
 
     async def session(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from ipykernel.ipkernel import IPythonKernel
@@ -24,7 +24,7 @@ from traitlets import List, Type
 from agentos_jupyter import __version__
 from agentos_jupyter.errors import AgentOSError
 from agentos_jupyter.jupyter import completion, manual
-from agentos_jupyter.jupyter.cells import Cell, Python, classify
+from agentos_jupyter.jupyter.cells import Cell, Command, Python, classify
 from agentos_jupyter.jupyter.desk import Desk
 from agentos_jupyter.jupyter.display import Screen
 from agentos_jupyter.jupyter.failures import described
@@ -168,7 +168,7 @@ class AgentOSKernel(IPythonKernel):
         screen = Screen(port, f"aos-{uuid.uuid4().hex[:12]}", live, ask)
         run = CellRun(self.desk, screen, client, self.python.user_ns, code)
         if threading.current_thread() is threading.main_thread():
-            with self._sigint_cancels():
+            with nullcontext() if self._running else self._sigint_cancels():
                 outcome = await self._wait(run, cells)
         else:  # a subshell: the cell works on the main loop, beside what runs there
             work = asyncio.run_coroutine_threadsafe(self._wait(run, cells), self.main_loop)
@@ -214,8 +214,14 @@ class AgentOSKernel(IPythonKernel):
             metadata = {"agentos": outcome.metadata} if outcome.metadata else {}
             self._publish("execute_result", {"execution_count": count, "data": outcome.data, "metadata": metadata})
             if store:
-                self.python.displayhook.update_user_ns(outcome.value)
+                self._keep(outcome.value, count)
         return {"status": "ok"}
+
+    def _keep(self, value: Any, count: int) -> None:
+        """Make it `_` and `Out[count]`; a cell that ran beside may have counted on."""
+        now, self.python.execution_count = self.python.execution_count, count + 1
+        self.python.displayhook.update_user_ns(value)
+        self.python.execution_count = now
 
     def _publish(self, kind: str, content: dict[str, Any]) -> None:
         sys.stdout.flush()
@@ -243,11 +249,24 @@ class AgentOSKernel(IPythonKernel):
         if subshell_id is None and self._running:
             assert self.session is not None
             _, frames = self.session.feed_identities(msg, copy=False)
-            header = self.session.deserialize(frames, content=False, copy=False)
-            if header["header"]["msg_type"] in _ANSWERED_WHILE_BUSY:
-                await asyncio.create_task(self._beside(msg, header))
+            request = self.session.deserialize(frames, content=False, copy=False)
+            kind = request["header"]["msg_type"]
+            if kind in _ANSWERED_WHILE_BUSY or (kind == "execute_request" and self._is_about_running(request)):
+                await asyncio.create_task(self._beside(msg, request))
                 return
         await super().shell_main(subshell_id, msg)
+
+    def _is_about_running(self, request: Any) -> bool:
+        """Whether a cell names the dispatch at work here by its whole id: nobody can have written that before it began,
+        so the cell is meant now (a reloaded tab attaches itself, a person steers) and not after the running one."""
+        running = self.desk.running
+        if running is None:
+            return False
+        try:
+            cells = classify(self.session.unpack(bytes(request["content"]))["code"])  # type: ignore[union-attr]
+        except (AgentOSError, KeyError, ValueError):
+            return False
+        return len(cells) == 1 and isinstance(cells[0], Command) and cells[0].names(running)
 
     async def _beside(self, msg: Any, request: Any) -> None:
         busy, ident = self.get_parent("shell"), self._get_shell_context_var(self._shell_parent_ident)
@@ -257,7 +276,8 @@ class AgentOSKernel(IPythonKernel):
         finally:
             self.set_parent(ident, busy, channel="shell")
             self._publish_status("idle", "shell", parent=request)
-            self._publish_status("busy", "shell", parent=busy)
+            if self._running:
+                self._publish_status("busy", "shell", parent=busy)
 
     # -- questions of a front end
 

@@ -172,7 +172,8 @@ _ENTRIES = (
         "%",
         ("%steer TEXT", "%steer ID TEXT"),
         "Say something to a dispatch at work; the agent reads it before its next turn.",
-        "Without an id the one dispatch at work in the workspace is meant. In the notebook that runs it, use the field in its cell.",
+        "Without an id the one dispatch at work in the workspace is meant. In the notebook that runs it, use the field in its cell,\n"
+        "or write the whole id: then the command does not wait for the running cell.",
         words=(DISPATCH,),
     ),
     Entry(
@@ -187,7 +188,8 @@ _ENTRIES = (
         "%",
         ("%attach ID",),
         "Show a dispatch again from the log, and follow it while it runs.",
-        "A reloaded tab loses output: this brings it back. The beginning of the id is enough. Interrupting stops only the showing.",
+        "A reloaded tab loses output: this brings it back. The beginning of the id is enough; the whole id of the dispatch at work in\n"
+        "this notebook (Tab offers it) is followed at once, beside the running cell. Interrupting stops only the showing.",
         words=(DISPATCH,),
     ),
     Entry(
