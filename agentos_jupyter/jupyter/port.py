@@ -4,6 +4,7 @@
 # mypy: disable-error-code="no-untyped-call"
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,10 @@ import zmq.asyncio
 if TYPE_CHECKING:
     from ipykernel.ipkernel import IPythonKernel
     from IPython.core.interactiveshell import InteractiveShell
+
+
+SETTLE = 0.05
+"""Seconds between an output and a question: a console prints what it has when it is asked, and the rest after the answer."""
 
 
 class KernelPort:
@@ -37,6 +42,7 @@ class KernelPort:
         socket = self._kernel.stdin_socket
         while socket.get(zmq.EVENTS) & zmq.POLLIN:
             socket.recv_multipart(zmq.NOBLOCK)  # an answer to a question that nobody waits for any more
+        await self._sent()
         asked = {"prompt": f"{question}\n> ", "password": False}
         self._session.send(socket, "input_request", asked, self._parent, ident=self._ident)
         poller = zmq.asyncio.Poller()
@@ -46,6 +52,13 @@ class KernelPort:
             _, reply = self._session.recv(socket)
             if reply is not None and reply["msg_type"] == "input_reply":
                 return str(reply["content"].get("value", ""))
+
+    async def _sent(self) -> None:
+        """What was shown so far has gone out, and had time to arrive: questions take another channel."""
+        loop, sent = asyncio.get_running_loop(), asyncio.Event()
+        self._kernel.iopub_thread.schedule(lambda: loop.call_soon_threadsafe(sent.set))
+        await sent.wait()
+        await asyncio.sleep(SETTLE)
 
     def _send(self, kind: str, content: dict[str, Any]) -> None:
         kernel = self._kernel

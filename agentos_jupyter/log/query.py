@@ -27,7 +27,6 @@ from agentos_jupyter.records import Json
 
 _FETCH = 256
 _INSIST = 0.1
-_ZONED = "TIMESTAMP WITH TIME ZONE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,17 +107,6 @@ class Query:
         self._cursor.execute(statement)
         self._names = [str(column[0]) for column in self._cursor.description or ()]
         self._types = [str(column[1]) for column in self._cursor.description or ()]
-        if _ZONED in self._types:
-            self._restart(statement.query.strip().rstrip(";"))
-
-    def _restart(self, query: str) -> None:
-        """Times with a zone need a library to become Python values: have DuckDB bring them to UTC."""
-        names = [f"c{number}" for number in range(len(self._types))]
-        zoned = [
-            f"{name} at time zone 'UTC'" if kind == _ZONED else name
-            for name, kind in zip(names, self._types, strict=True)
-        ]
-        self._cursor.execute(f"select {', '.join(zoned)} from (\n{query}\n) as answer({', '.join(names)})")
 
     def _fetch(self) -> QueryResult:
         rows: list[list[Json]] = []
@@ -142,7 +130,7 @@ class Query:
         """The row as JSON values; None when one value alone passes the cap, which is not worth encoding."""
         if any(isinstance(cell, str | bytes) and len(cell) > self._caps.bytes for cell in raw):
             return None
-        return [_cell(value, kind) for value, kind in zip(raw, self._types, strict=True)]
+        return [json_value(value) for value in raw]
 
     def _check(self) -> None:
         if self._why:
@@ -159,8 +147,6 @@ class Query:
             )
         if ("corrupt" in low or "checksum" in low) and not isinstance(error, duckdb.ProgrammingError):
             return LogDamaged(f"The log is damaged: {first_line(text).rstrip('.')}. {CURE}")
-        if "pytz" in low or (_ZONED in self._types and isinstance(error, duckdb.ParserException)):
-            return SqlRefused("A time with time zone in this answer cannot be shown: cast it, e.g. now()::varchar.")
         if "read-only" in low or "read only" in low:
             return SqlRefused(f"This would write, and the log is only read by SQL: use SELECT. ({text[:200]})")
         if isinstance(error, duckdb.PermissionException):
@@ -168,12 +154,8 @@ class Query:
         return SqlRefused(text[:2000])
 
 
-def _cell(value: Any, kind: str) -> Json:
-    return f"{json_value(value)}Z" if kind == _ZONED and value is not None else json_value(value)
-
-
 def json_value(value: Any) -> Json:
-    """A value of DuckDB as JSON: times ISO 8601, decimals and huge integers strings, blobs hexadecimal, nested kept."""
+    """A value of DuckDB as JSON: times ISO 8601 (with a zone: UTC), decimals and huge integers strings, blobs hexadecimal, nested kept."""
     if value is None or isinstance(value, bool | str):
         return value
     if isinstance(value, int):

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from agentos_jupyter.errors import AgentOSError, HookUnknown, NoContextEngine, nearest
+from agentos_jupyter.errors import AgentOSError, HookFailed, HookUnknown, NoContextEngine, nearest
 from agentos_jupyter.records import Reject, Wait
 
 Kind = Literal["admission", "transform", "observe"]
@@ -144,11 +144,19 @@ class Hooks:
         return output, receipts
 
     async def assemble(self, engine: str, given: Data) -> Any:
-        """The chosen context engine's plan. Raises `NoContextEngine` naming the choices."""
+        """The chosen context engine's plan. Raises `NoContextEngine` naming the choices.
+
+        Nothing goes on without a plan, and asking for one does nothing: an engine that was killed is asked once more.
+        """
         offers = self._handlers["session.assemble"]
         for handler in offers:
             if handler.skill == engine:
-                return await _invoke(handler, given, {"plan": None})
+                try:
+                    return await _invoke(handler, given, {"plan": None})
+                except HookFailed as error:
+                    if not error.data.get("died"):
+                        raise
+                    return await _invoke(handler, given, {"plan": None})
         names = ", ".join(each.skill for each in offers) or "none"
         raise NoContextEngine(
             f"The context engine {engine!r} is not there (offered: {names}): correct `context:` in agentos.yaml."

@@ -116,7 +116,8 @@ class Service:
             late = not self._peer.closed.done() if self._peer is not None else True
             await self._end()
             why = f"did not register within {self._deadline:g} s" if late else "ended before it had registered"
-            raise HookFailed(f"The service of skill {self.skill.name} {why}{self._refusal}: see {self._log_file}.")
+            sentence = f"The service of skill {self.skill.name} {why}{self._refusal}: see {self._log_file}."
+            raise HookFailed(sentence, died=not late)
         self.hooks = self._registered.result()
 
     async def _drain(self, output: asyncio.StreamReader) -> None:
@@ -146,7 +147,8 @@ class Service:
         try:
             return await peer.call("hook.call", {"hook": hook, "input": given, "output": output})
         except ConnectionLost:
-            raise HookFailed(f"The service of skill {self.skill.name} died in {hook}: see {self._log_file}.") from None
+            sentence = f"The service of skill {self.skill.name} died in {hook}: see {self._log_file}."
+            raise HookFailed(sentence, died=True) from None
         except AgentOSError as error:
             raise HookFailed(f"{self.skill.name} in {hook}: {error.message}") from None
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class Link:
         self.info: dict[str, Any] = {}
         self._offer = offer()
         self._peer: Peer | None = None
+        self._spawning: asyncio.Future[socket.socket] | None = None
         self._connecting = asyncio.Lock()
         self._closed = False
         self.on_notice: Callable[[str, dict[str, Any]], None] = lambda method, params: None
@@ -75,7 +76,7 @@ class Link:
                 return self._peer
             if self._closed:
                 raise Cancelled("The link was closed by this side.")
-            sock = await _kept(asyncio.to_thread(spawn, self.workspace))
+            sock = await self._socket()
             if self._closed:
                 sock.close()
                 raise Cancelled("The link was closed by this side.")
@@ -102,18 +103,19 @@ class Link:
             peer, self._peer = self._peer, None
         if peer is not None:
             await peer.aclose()
+        if self._spawning is not None:
+            await asyncio.wait([self._spawning])  # a thread ends when it ends; what it brings too late is closed
+
+    async def _socket(self) -> socket.socket:
+        """A socket to the daemon; one that comes after we were cancelled is closed."""
+        self._spawning = asyncio.ensure_future(asyncio.to_thread(spawn, self.workspace))
+        try:
+            return await asyncio.shield(self._spawning)
+        except asyncio.CancelledError:
+            self._spawning.add_done_callback(_close)
+            raise
 
 
-async def _kept(connecting: Coroutine[Any, Any, socket.socket]) -> socket.socket:
-    """The socket; one that comes after we were cancelled is closed."""
-    task = asyncio.ensure_future(connecting)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        task.add_done_callback(_close)
-        raise
-
-
-def _close(done: asyncio.Task[socket.socket]) -> None:
+def _close(done: asyncio.Future[socket.socket]) -> None:
     if not done.cancelled() and done.exception() is None:
         done.result().close()

@@ -12,7 +12,7 @@ from tests.bench.kills import kill_at_random
 
 
 async def _kills(workspace: Path, configure: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, times: int) -> None:
-    configure(limits={"turns": "100k", "window": "10M"})
+    configure(limits={"turns": "100k", "window": "10M", "tokens": "100000M"})
     with server() as asked:
         monkeypatch.setenv("AGENTOS_MODEL", "openai/bench")
         monkeypatch.setenv("OPENAI_BASE_URL", asked.base_url("kills", 1 << 30))

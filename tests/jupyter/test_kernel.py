@@ -180,8 +180,8 @@ def test_an_unknown_command_names_the_nearest(notebook: Notebook) -> None:
 
 
 def test_stop_on_error(notebook: Notebook) -> None:
-    failing, after = notebook.begin("%nonsense"), notebook.begin("%%python\nran = True")
-    assert notebook.end(failing).error[0] == "command.invalid"
+    failing, after = notebook.begin("%%bash\nsleep 0.5; false"), notebook.begin("%%python\nran = True")
+    assert notebook.end(failing).error[0] == "command.failed"
     assert notebook.reply(after)["content"]["status"] == "aborted"
     failing, after = notebook.begin("%nonsense", stop_on_error=False), notebook.begin("%%python\n'ran'")
     assert notebook.end(failing).error[0] == "command.invalid"

@@ -47,7 +47,7 @@ async def test_an_answer_has_names_types_and_json_values(filled: Log) -> None:
     assert answer.types[8] == "TIMESTAMP WITH TIME ZONE"
     row = answer.rows[0]
     assert row[:7] == [1, 2, "1.50", "78", [1, None], {"k": "2026-01-02"}, {"k": 1}]
-    assert row[7:9] == ["2026-01-02T03:04:05", "2026-01-02T03:04:05Z"]
+    assert row[7:9] == ["2026-01-02T03:04:05", "2026-01-02T03:04:05+00:00"]
     assert row[9:13] == ["170141183460469231731687303715884105727", "nan", None, 90.0]
     assert row[14:] == ['{"j":1}', True]
     assert json.loads(json.dumps(answer.rows, allow_nan=False)) == answer.rows
@@ -57,7 +57,7 @@ async def test_an_answer_has_names_types_and_json_values(filled: Log) -> None:
     "sql",
     ["from events limit 1", "select 1;", "select 1 -- ;", "values (1)", "describe events", "summarize events", "show tables",
      "explain select 1", "explain analyze select count(*) from events", "with a as (select 1) select * from a",
-     "select * from json_each('[1]')", "select count(*) from duckdb_settings()", "table events", "select now() -- c",
+     "select * from json_each('[1]')", "select count(*) from duckdb_settings()", "table events", "select now() -- c", "select [now()]",
      "select current_setting('memory_limit')"],
 )  # fmt: skip
 async def test_reading_is_answered(filled: Log, sql: str) -> None:
@@ -94,7 +94,7 @@ ATTACKS = [
     "select getenv('HOME')", "call pragma_version()", "checkpoint", "from checkpoint()", "force checkpoint", "from force_checkpoint()",
     "from enable_logging()", "begin", "commit", "rollback", "vacuum", "analyze", "prepare p as select 1", "execute p", "deallocate p",
     "select ?", "select $a", "select 'x\ud800'", "select " + "(" * 5000 + "1" + ")" * 5000, "select " + "1+" * 60000 + "1",
-    "select error('boom')", "pivot events on type using count(*)", "select [now()]", "kill 1", "\0", "select '\0",
+    "select error('boom')", "pivot events on type using count(*)", "kill 1", "\0", "select '\0",
 ]  # fmt: skip
 
 

@@ -262,6 +262,21 @@ def test_an_engine_that_answers_badly_is_named_and_the_session_is_free_again(
     assert (ended["status"], ended["error"]["code"]) == ("failed", "hook.failed")
 
 
+def test_an_engine_that_is_killed_at_work_is_started_and_asked_once_more(open_desk: Any, base: Path) -> None:
+    once = base / "killed-once"
+    body = (
+        "import os\n"
+        f"            if not os.path.exists({str(once)!r}):\n"
+        f"                open({str(once)!r}, 'w').close()\n"
+        "                os.kill(os.getpid(), 9)\n"
+        "            output['plan'] = {'base': None, 'add': [{'text': 'Alive.', 'from': 'me'}]}"
+    )
+    services = {"my_engine": ENGINE.format(body=body)}
+    desk = open_desk(rules=[{"say": "ok"}], services=services, context="my-engine")
+    assert desk.prompt(desk.session())["status"] == "ok"
+    assert once.exists()
+
+
 def test_an_engine_of_ones_own_decides_what_the_model_sees(open_desk: Any) -> None:
     body = (
         "events = [{'event': e['event']} for e in facts['outline'][-1:]]\n"
