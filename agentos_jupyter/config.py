@@ -32,6 +32,11 @@ def _count(value: Any) -> Any:
     return value if found is None else found
 
 
+def _seconds(value: Any) -> Any:
+    found = limit_table.seconds(value)
+    return value if found is None else found
+
+
 def _role(value: Any) -> Any:
     return {"model": value} if isinstance(value, str) else value
 
@@ -216,12 +221,53 @@ def shipped_limits() -> Mapping[str, Any]:
     return values
 
 
+class BackupSettings(_Strict):
+    """`backup:` of the person's own config.yaml: where to, how often by itself, and how many are kept."""
+
+    folder: Name
+    every: Annotated[float, BeforeValidator(_seconds)] | None = None
+    keep: int | None = Field(default=None, ge=1)
+
+    @property
+    def target(self) -> Path:
+        return Path(self.folder).expanduser()
+
+    @field_validator("folder")
+    @classmethod
+    def _absolute(cls, value: str) -> str:
+        if not Path(value).expanduser().is_absolute():
+            raise PydanticCustomError("folder", "the folder for backups is written from / or ~ on")
+        return value
+
+
+def user_backup() -> BackupSettings | None:
+    """Backups as the person wants them, for all workspaces. Raises `ConfigError`.
+
+    No workspace can say it: a file that comes with a folder would have one's words copied where its sender likes.
+    """
+    document = _user_document()
+    data = document.data if document is not None and isinstance(document.data, dict) else {}
+    if document is None or "backup" not in data:
+        return None
+    try:
+        return BackupSettings.model_validate(data["backup"])
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        raise _located(document, {**problem, "loc": ("backup", *problem["loc"])}, BackupSettings.model_fields) from None
+
+
+def _user_document() -> yamlfile.Document | None:
+    try:
+        return yamlfile.read(paths.user_config_dir() / "config.yaml")
+    except FileNotFoundError:
+        return None
+
+
 def user_variables() -> frozenset[str]:
     """Variables that `${NAME}` in an agentos.yaml may read beside providers' keys: `variables:` of the person's own
     config.yaml, which no workspace can extend. Raises `ConfigError`."""
-    try:
-        document = yamlfile.read(paths.user_config_dir() / "config.yaml")
-    except FileNotFoundError:
+    document = _user_document()
+    if document is None:
         return frozenset()
     named = document.data.get("variables", []) if isinstance(document.data, dict) else []
     if not isinstance(named, list) or not all(isinstance(name, str) for name in named):

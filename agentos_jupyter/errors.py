@@ -16,6 +16,11 @@
     │   ├── LogTooNew                log.too_new
     │   ├── LogUnwritable            log.unwritable
     │   └── ContentNotFound          content.not_found
+    │       └── ContentForgotten     content.forgotten
+    ├── BackupError                  backup.*
+    │   ├── BackupDamaged            backup.damaged
+    │   ├── BackupNotFound           backup.not_found
+    │   └── BackupRefused            backup.refused
     ├── SqlRefused                   sql.refused
     ├── SessionError                 session.*
     │   ├── SessionBusy              session.busy
@@ -135,6 +140,30 @@ class LogUnwritable(LogError):
 
 class ContentNotFound(LogError):
     code = "content.not_found"
+
+
+class ContentForgotten(ContentNotFound):
+    """A person had these bytes removed; when and why is in the sentence."""
+
+    code = "content.forgotten"
+
+
+class BackupError(AgentOSError):
+    code = "backup.error"
+
+
+class BackupDamaged(BackupError):
+    code = "backup.damaged"
+
+
+class BackupNotFound(BackupError):
+    code = "backup.not_found"
+
+
+class BackupRefused(BackupError):
+    """A backup that cannot be made there: no room, no folder, or within reach of an agent."""
+
+    code = "backup.refused"
 
 
 class SqlRefused(AgentOSError):

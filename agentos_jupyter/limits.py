@@ -36,7 +36,7 @@ _QUANTITY = re.compile(r"(\d{1,15}(?:\.\d{1,6})?) ?([a-z]{0,3})", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What bounds a dispatch, its model calls, its commands, queries and the daemon."""
+    """What bounds a dispatch, its model calls, its commands, queries, the daemon and what it keeps."""
 
     turns: Count
     """Model calls in one dispatch."""
@@ -130,6 +130,23 @@ class Limits:
     lease: Seconds
     """A dispatch is kept for its unit for so long after the unit was last heard of."""
 
+    look: Seconds
+    """Between two looks at the free disk, and whether a backup or upkeep is due."""
+    disk_low: Size
+    """Free disk below which it is said: in cells, `status`, `doctor` and daemon.log."""
+    backup: Seconds
+    """The copy of the log for a backup; the log grows meanwhile, and is not put in order."""
+    upkeep: Seconds
+    """Between two upkeeps that the daemon does by itself, when no dispatch runs."""
+    cluster: Count
+    """Events since the rows were last ordered by session, after which an upkeep orders them again."""
+    keep_blobs: Seconds
+    """Content that no event names; the youngest may still be about to be named."""
+    keep_runs: Seconds
+    """Notebooks of background runs (`.agentos/runs/`)."""
+    keep_logs: Seconds
+    """What services printed (`.agentos/service-*.log`), after they last printed something."""
+
 
 _KINDS: dict[str, str] = {
     name: hint.__metadata__[0] for name, hint in get_type_hints(Limits, include_extras=True).items()
@@ -177,6 +194,12 @@ def count(value: Any) -> int | None:
     """A whole number from `128000` or `128k`; None where it is neither."""
     number = _number(value, _SCALES["count"])
     return None if number is None or not math.isfinite(number) or number < 1 else round(number)
+
+
+def seconds(value: Any) -> float | None:
+    """A span of time from `90` or `1d`; None where it is neither."""
+    number = _number(value, _SCALES["seconds"])
+    return None if number is None or not math.isfinite(number) or number <= 0 else number
 
 
 def _number(value: Any, scales: Mapping[str, float]) -> float | None:

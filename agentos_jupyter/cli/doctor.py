@@ -16,15 +16,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from agentos_jupyter import __version__, keys, paths
+from agentos_jupyter import __version__, config, keys, limits, paths, storage
 from agentos_jupyter.cli import text
 from agentos_jupyter.cli.status import model
 from agentos_jupyter.cli.stop import stop
 from agentos_jupyter.errors import AgentOSError, ConfigError, DaemonUnavailable, WorkspaceUntrusted
 from agentos_jupyter.rpc.sync import SyncLink
-
-LITTLE_SPACE = 500_000_000
-"""Bytes below which a log is likely to fill the disk within a working day."""
 
 WORKS = "Everything that bash and the daemon need works."
 BROKEN = "Mend the lines with ✗, then run `agentos doctor` again."
@@ -75,6 +72,7 @@ def examine(live: bool = False) -> Iterator[Check]:
         yield Check("workspace", False, error.message, "the sentence says what to do")
     else:
         yield disk(workspace)
+        yield backup(workspace)
         yield from _with_daemon(workspace, live)
     yield kernelspec()
 
@@ -114,9 +112,27 @@ def disk(workspace: Path) -> Check:
     free = shutil.disk_usage(workspace).free
     if not os.access(workspace, os.W_OK):
         return Check("disk", False, f"{workspace} is read-only for you", "work in a folder you may write to")
-    return Check(
-        "disk", free >= LITTLE_SPACE, f"{text.size(free)} free at {workspace}", "free some space: history is kept whole"
-    )
+    try:
+        low = config.limits(config.load(workspace, {**os.environ, "AGENTOS_TRUST": "1"})).disk_low
+    except ConfigError:  # the daemon's check says what is wrong with the file
+        low = limits.merge(config.shipped_limits()).disk_low
+    little = storage.little(free, low, workspace)
+    cure = "free some space: history is kept whole"
+    return Check("disk", little is None, little or f"{text.size(free)} free at {workspace}", cure)
+
+
+def backup(workspace: Path) -> Check:
+    """The last backup, and what kept a later one from being made."""
+    noted = storage.notes(workspace)
+    last, failed = noted.get("backup"), noted.get("failed")
+    if failed:
+        found = f"failed at {failed['time']}: {failed['message']}"
+        return Check("backup", False, found, "mend it, then run `agentos backup`", needed=False)
+    if last:
+        return Check(
+            "backup", True, f"{last['made']}, up to event {last['position']}, in {last['backup']}", needed=False
+        )
+    return Check("backup", True, "none yet: `agentos backup FOLDER` makes one", needed=False)
 
 
 def sandbox() -> Check:

@@ -29,6 +29,7 @@ class Verb:
 
 VERBS = {
     "attach": Verb("attach", "show a dispatch from the log, and follow it while it runs"),
+    "backup": Verb("backup", "make a backup of this workspace while it works, or list them"),
     "demo": Verb("demo", "run the main job: an agent repairs a small project, in a notebook"),
     "doctor": Verb("doctor", "check every part, and say how to mend what is broken"),
     "init": Verb("init", "make this folder a workspace: write an agentos.yaml to choose from"),
@@ -36,6 +37,7 @@ VERBS = {
     "log": Verb("log", "show what happened in this workspace, and what happens (--follow)"),
     "record": Verb("record", "write what a session's model was asked and answered, to be replayed"),
     "help": Verb("help", "explain a verb, command, option, limit, error code, agent, model or skill"),
+    "restore": Verb("restore", "put a backup in the place of this workspace's state"),
     "runs": Verb("runs", "list the latest dispatches of this workspace"),
     "salvage": Verb("salvage", "mend a damaged log: go on with what is whole, and say what is lost"),
     "sql": Verb("sql", "ask the log a read-only question in SQL"),

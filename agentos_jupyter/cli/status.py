@@ -8,10 +8,12 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from agentos_jupyter import __version__, paths
+from agentos_jupyter import __version__, paths, storage
 from agentos_jupyter.cli import text
 from agentos_jupyter.errors import AgentOSError, DaemonUnavailable
 from agentos_jupyter.jupyter.words import count
@@ -74,7 +76,7 @@ def gather(workspace: Path) -> dict[str, Any]:
         "workspace": str(workspace),
         "version": __version__,
         "daemon": daemon,
-        "state_bytes": state_bytes(workspace),
+        "storage": asdict(storage.measure(workspace)),
         "sandbox": sandbox(),
     }
 
@@ -87,18 +89,13 @@ def sandbox() -> dict[str, str]:
     return {"tier": tier.name, "reason": tier.reason, "cure": tier.cure}
 
 
-def state_bytes(workspace: Path) -> int:
-    """Bytes the log and its blobs take; `stat` alone, because opening the database file would drop its lock."""
-    state = paths.state_dir(workspace)
-    return sum(path.lstat().st_size for path in state.rglob("*") if path.is_file() and not path.is_symlink())
-
-
 def describe(facts: dict[str, Any]) -> str:
     daemon, tier = facts["daemon"], facts["sandbox"]
     lines = {
         "workspace": facts["workspace"],
         "daemon": _daemon(daemon) if daemon else "not running (the next client starts it)",
-        "log": text.size(facts["state_bytes"]) + (f", {daemon['position']} events" if daemon else ""),
+        "log": text.size(facts["storage"]["log"]) + (f", {daemon['position']} events" if daemon else ""),
+        **kept(facts["storage"]),
         "sandbox": tier["tier"] + (f": {tier['reason']}" if tier["tier"] != "namespaces" else ""),
     }
     if daemon:
@@ -106,6 +103,23 @@ def describe(facts: dict[str, Any]) -> str:
         lines["model"] = model(daemon)
     said = [*lines.items(), *(("salvaged", each) for each in (daemon or {}).get("salvages", ()))]
     return "\n".join(f"{name:<10} {text.visible(value)}" for name, value in said)
+
+
+def kept(found: dict[str, Any]) -> dict[str, str]:
+    """Lines on what else lies on the disk, and on the last backup; a failure to make one is said until one is made."""
+    lines = {
+        "content": f"{text.size(found['blobs'])}, and {text.size(found['other'])} of other state",
+        "disk": f"{text.size(found['free'])} free",
+        "backup": _backup(found["backup"]) if found["backup"] else "none yet",
+    }
+    if found["failed"]:
+        lines["backup"] += f"; failed at {found['failed']['time']}: {found['failed']['message']}"
+    return lines
+
+
+def _backup(last: dict[str, Any]) -> str:
+    age = max(0.0, time.time() - datetime.fromisoformat(last["made"]).timestamp())
+    return f"{text.duration(age)} ago, up to event {last['position']}, {last['backup']}"
 
 
 def _daemon(info: dict[str, Any]) -> str:

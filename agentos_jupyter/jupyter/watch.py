@@ -73,6 +73,8 @@ class Watch:
                 "harness": began["harness"],
             }
         )
+        for sentence in began.get("news", ()):
+            self._screen.note(sentence)
 
     def delta(self, kind: str, text: str) -> None:
         if kind == "note":

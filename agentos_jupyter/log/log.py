@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import functools
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +17,7 @@ from agentos_jupyter.errors import LogDamaged, LogError
 from agentos_jupyter.log import canonical
 from agentos_jupyter.log.blobs import Blobs
 from agentos_jupyter.log.failure import CURE, explain
+from agentos_jupyter.log.holding import Held, Holding
 from agentos_jupyter.log.opening import DATABASE, Heads, Storage, open_database
 from agentos_jupyter.log.query import Caps, Query, QueryResult
 from agentos_jupyter.log.rows import SELECT, to_events
@@ -154,6 +155,23 @@ class Log:
             if not running.cancelled():
                 running.exception()
             raise
+
+    @contextlib.asynccontextmanager
+    async def held(self) -> AsyncIterator[Held]:
+        """The log as it stands, in files that may be copied meanwhile; appends go on. Not twice at a time.
+
+        The copying is another process's work: this one would drop DuckDB's lock when it closes the file.
+        """
+        holding = Holding(self.folder)
+        held = await self.between(lambda con: holding.begin(con, self._writer.last))
+        try:
+            yield held
+        finally:
+            await asyncio.shield(self.between(lambda con: holding.end()))
+
+    async def between(self, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
+        """Have `work` done with the writer's connection between two commits; appends wait for it."""
+        return await asyncio.wrap_future(self._writer.between(work))
 
     async def aclose(self) -> None:
         """Commit what was asked, close everything; a second call does nothing."""

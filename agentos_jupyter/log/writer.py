@@ -14,10 +14,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import duckdb
 
@@ -30,6 +31,7 @@ from agentos_jupyter.log.opening import DATABASE, MARK, WAL, Heads
 from agentos_jupyter.log.rows import COLUMNS, to_event
 from agentos_jupyter.records import Event, NewEvent
 
+T = TypeVar("T")
 Expected = int | Literal["new", "any"]
 MAX_BATCH = 1000
 MAX_BATCH_BYTES = 8 << 20
@@ -68,7 +70,7 @@ class Writer:
         relieve: Callable[[], None],
     ) -> None:
         self.heads = heads.streams
-        self.position = heads.last.position
+        self.last = heads.last
         self.commits = 0
         self._con = con
         self._folder = folder
@@ -81,18 +83,44 @@ class Writer:
         self._wal_inode = 0
         self._wake = threading.Condition()
         self._queue: deque[Request] = deque()
+        self._works: deque[Callable[[], None]] = deque()
         self._closing = False
         self._broken: AgentOSError | None = None
         self._thread = threading.Thread(target=self._run, name="agentos-log", daemon=True)
         self._thread.start()
 
+    @property
+    def position(self) -> int:
+        return self.last.position
+
     def submit(self, request: Request) -> None:
         """Queue a request; its answer comes by `deliver`."""
         with self._wake:
-            if self._closing:
-                raise LogError("The log is closed: open the workspace again.")
+            self._refuse_closed()
             self._queue.append(request)
             self._wake.notify()
+
+    def between(self, work: Callable[[duckdb.DuckDBPyConnection], T]) -> Future[T]:
+        """Have `work` done with the connection on this thread, between two commits: appends wait for it."""
+        answer: Future[T] = Future()
+
+        def do() -> None:
+            try:
+                if self._broken is not None:
+                    raise self._broken_again()
+                answer.set_result(work(self._con))
+            except Exception as error:
+                answer.set_exception(explain(error, self._folder / DATABASE))
+
+        with self._wake:
+            self._refuse_closed()
+            self._works.append(do)
+            self._wake.notify()
+        return answer
+
+    def _refuse_closed(self) -> None:
+        if self._closing:
+            raise LogError("The log is closed: open the workspace again.")
 
     def close(self) -> None:
         """Commit what is queued, then close the mark (blocking). The connection stays the caller's to close."""
@@ -105,18 +133,20 @@ class Writer:
         while (batch := self._take()) is not None:
             if batch:
                 self._commit(batch)
-            else:
+            elif not self._works:
                 self._idle()
+            while self._works:
+                self._works.popleft()()
         with contextlib.suppress(OSError):  # a full or failing disk; the mark as last written stays true
             self._mark.close()
 
     def _take(self) -> list[Request] | None:
         """The next batch; an empty one after a quiet spell; None at the end."""
         with self._wake:
-            if not self._queue and not self._closing:
+            if not self._queue and not self._works and not self._closing:
                 self._wake.wait(IDLE_SECONDS)
             if not self._queue:
-                return None if self._closing else []
+                return None if self._closing and not self._works else []
             batch: list[Request] = []
             count = size = 0
             while self._queue and (not batch or (count < MAX_BATCH and size < MAX_BATCH_BYTES)):
@@ -139,7 +169,7 @@ class Writer:
 
     def _try(self, batch: list[Request], answers: list[tuple[Request, Outcome]]) -> list[Event]:
         if self._broken is not None:
-            raise type(self._broken)(self._broken.message, **self._broken.data)
+            raise self._broken_again()
         rows: list[Row] = []
         heads: dict[str, tuple[int, str]] = {}
         now = datetime.now(UTC).replace(tzinfo=None)
@@ -157,8 +187,11 @@ class Writer:
 
         self._store(rows)
         self.heads.update(heads)
-        self.position = rows[-1][0]
         return [event for _, answer in answers if isinstance(answer, list) for part in answer for event in part]
+
+    def _broken_again(self) -> AgentOSError:
+        assert self._broken is not None
+        return type(self._broken)(self._broken.message, **self._broken.data)
 
     def _rows(
         self, request: Request, heads: dict[str, tuple[int, str]], position: int, now: datetime
@@ -181,7 +214,8 @@ class Writer:
         self._execute([list(column) for column in zip(*rows, strict=True)])
         self.commits += 1
         self._settle_wal()
-        self._mark.write(Mark(rows[-1][0], rows[-1][8]))
+        self.last = Mark(rows[-1][0], rows[-1][8])
+        self._mark.write(self.last)
 
     def _execute(self, columns: list[list[Any]]) -> None:
         """Insert and commit. Queries share DuckDB's memory: where one left none, it is ended and we try again."""

@@ -33,6 +33,7 @@ from agentos_jupyter.microkernel.services import Services
 from agentos_jupyter.microkernel.sessions import Caller, Lease, Session
 from agentos_jupyter.microkernel.syscalls import TABLE
 from agentos_jupyter.microkernel.table import Sink, checked
+from agentos_jupyter.microkernel.upkeep import Upkeep
 from agentos_jupyter.models import Models
 from agentos_jupyter.records import Event, NewEvent
 from agentos_jupyter.redact import Redactor
@@ -85,6 +86,7 @@ class Microkernel:
         limits = self.limits()
         self.services = Services(self.hooks, paths.state_dir(workspace), limits.register, limits.hook)
         self.stopping = Stopping()
+        self.upkeep = Upkeep(self)
         self._sessions: OrderedDict[str, Session] = OrderedDict()
         self._loading: dict[str, asyncio.Lock] = {}
         self._created: dict[str, str] = {}
@@ -97,6 +99,7 @@ class Microkernel:
         self.salvages = await salvages(self.log)
         self.log.subscribe(self._committed)
         self._start_services_soon()
+        self.spawn(self.upkeep.run())
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -232,6 +235,7 @@ class Microkernel:
             session = Session(session_id)
             for event in await self.log.read(session.stream):
                 session.apply(event)
+            session.moved(os.fspath(self.workspace))
             if session.running is not None:
                 session.lease = Lease(None)
                 self.keep(session)
@@ -284,6 +288,11 @@ class Microkernel:
 
     @property
     def busy(self) -> bool:
+        """Whether a dispatch is held by a unit, or kept for one, or upkeep is done."""
+        return self.upkeep.busy or self.at_work
+
+    @property
+    def at_work(self) -> bool:
         """Whether a dispatch is held by a unit, or kept for one."""
         return any(session.running is not None and session.lease is not None for session in self._sessions.values())
 

@@ -197,6 +197,7 @@ class Session:
         self.stream = ids.stream_of(session_id)
         self.name = ""
         self.root = ""
+        self.home = ""
         self.model: str | None = None
         self.agent: str | None = None
         self.limits: Mapping[str, Any] = {}
@@ -229,7 +230,7 @@ class Session:
                     event.time,
                     data.get("model"),
                 )
-                self.agent = data.get("agent")
+                self.agent, self.home = data.get("agent"), data.get("workspace", "")
             case "session.updated":
                 self.name, self.model = data.get("name", self.name), data.get("model", self.model)
                 self.limits = data.get("limits", self.limits)
@@ -260,6 +261,11 @@ class Session:
         if dispatch is not None:
             dispatch.apply(event)
         self.context.apply(event)
+
+    def moved(self, workspace: str) -> None:
+        """The workspace lies elsewhere now than when the session began in it: it was moved, or restored."""
+        if self.root == self.home:
+            self.root = self.home = workspace
 
     @property
     def running(self) -> Dispatch | None:

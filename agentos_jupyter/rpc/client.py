@@ -38,6 +38,50 @@ class Health(TypedDict):
     problems: list[str]
 
 
+class BackupInfo(TypedDict):
+    """A backup: `made` is UTC, `position` its last event, `bytes` all it holds, `missing` the content that was damaged or"""
+
+    backup: str
+    made: str
+    position: int
+    blobs: int
+    files: int
+    bytes: int
+    seconds: float
+    missing: list[str]
+    pruned: list[str]
+    freed: int
+
+
+class LastBackup(TypedDict):
+    """The last backup: `made` is UTC, `position` its last event."""
+
+    backup: str
+    made: str
+    position: int
+    bytes: int
+    seconds: float
+
+
+class Failure(TypedDict):
+    """What kept the last backup from being made, and when (UTC)."""
+
+    time: str
+    message: str
+
+
+class StorageInfo(TypedDict):
+    """Bytes on the disk; `failed` is null when the last backup was made; `problems` are sentences."""
+
+    log: int
+    blobs: int
+    other: int
+    free: int
+    backup: LastBackup | None
+    failed: Failure | None
+    problems: list[str]
+
+
 class EventInfo(TypedDict):
     """A fact as the log holds it; `time` is ISO 8601 in UTC."""
 
@@ -241,6 +285,7 @@ class Began(TypedDict):
     model: str | None
     scripted: bool
     first: int
+    news: list[str]
 
 
 class Dispatches(TypedDict):
@@ -448,6 +493,19 @@ class System:
         return await self._call("system.health", {})
 
 
+class Storage:
+    def __init__(self, call: AsyncCall) -> None:
+        self._call = call
+
+    async def backup(self, *, folder: str | None = None, keep: int | None = None) -> BackupInfo:
+        """Make a backup of the log, all content and whatever else is state, while work goes on."""
+        return await self._call("storage.backup", _given(folder=folder, keep=keep))
+
+    async def get(self) -> StorageInfo:
+        """What the workspace takes on the disk, and its last backup."""
+        return await self._call("storage.get", {})
+
+
 class Event:
     def __init__(self, call: AsyncCall) -> None:
         self._call = call
@@ -653,6 +711,7 @@ class Client:
 
     def __init__(self, call: AsyncCall) -> None:
         self.system = System(call)
+        self.storage = Storage(call)
         self.event = Event(call)
         self.sql = Sql(call)
         self.agent = Agent(call)
@@ -686,6 +745,19 @@ class SyncSystem:
     def health(self) -> Health:
         """Check that services are registered, the log can be written and a model resolves."""
         return self._call("system.health", {})
+
+
+class SyncStorage:
+    def __init__(self, call: BlockingCall) -> None:
+        self._call = call
+
+    def backup(self, *, folder: str | None = None, keep: int | None = None) -> BackupInfo:
+        """Make a backup of the log, all content and whatever else is state, while work goes on."""
+        return self._call("storage.backup", _given(folder=folder, keep=keep))
+
+    def get(self) -> StorageInfo:
+        """What the workspace takes on the disk, and its last backup."""
+        return self._call("storage.get", {})
 
 
 class SyncEvent:
@@ -883,6 +955,7 @@ class SyncClient:
 
     def __init__(self, call: BlockingCall) -> None:
         self.system = SyncSystem(call)
+        self.storage = SyncStorage(call)
         self.event = SyncEvent(call)
         self.sql = SyncSql(call)
         self.agent = SyncAgent(call)

@@ -16,7 +16,7 @@ from agentos_jupyter.errors import BY_CODE
 PACKAGE = Path(agentos_jupyter.__file__).parent
 
 LAYERS = (
-    {"errors", "records", "config", "keys", "limits", "paths", "redact", "yamlfile"},
+    {"errors", "records", "config", "keys", "limits", "paths", "redact", "storage", "yamlfile"},
     {"log", "rpc", "models", "sandbox"},
     {"microkernel"},
     {"unit"},

@@ -74,7 +74,7 @@ def test_start_status_stop(agentos: Run, workspace: Path) -> None:
     facts = json.loads(agentos("status", "--json").stdout)
     assert facts["workspace"] == str(workspace)
     assert facts["daemon"]["version"] == __version__
-    assert facts["state_bytes"] > 0
+    assert facts["storage"]["log"] > 0
     shown = agentos("status")
     assert shown.returncode == 0
     assert f"pid {facts['daemon']['pid']}" in shown.stdout
@@ -131,7 +131,7 @@ def test_doctor_is_content_and_leaves_things_as_they_were(agentos: Run) -> None:
     done = agentos("doctor")
     assert done.returncode == 0, done.stdout
     assert [line[2:].split()[0] for line in done.stdout.splitlines() if line.startswith(("✓", "✗", "!"))] == [
-        "python", "sandbox", "keys", "disk", "daemon", "log", "services", "model", "kernel",
+        "python", "sandbox", "keys", "disk", "backup", "daemon", "log", "services", "model", "kernel",
     ]  # fmt: skip
     assert agentos("status").returncode == 3
 

@@ -14,6 +14,7 @@ from agentos_jupyter.microkernel.syscalls import (
     session,
     skill,
     sql,
+    storage,
     system,
     tool,
 )
@@ -21,6 +22,21 @@ from agentos_jupyter.microkernel.table import Syscall
 
 TABLE: dict[str, Syscall] = {
     name: row
-    for module in (system, event, sql, agent, session, dispatch, compute, tool, context, content, skill, hook, model)
+    for module in (
+        system,
+        storage,
+        event,
+        sql,
+        agent,
+        session,
+        dispatch,
+        compute,
+        tool,
+        context,
+        content,
+        skill,
+        hook,
+        model,
+    )
     for name, row in module.CALLS.items()
 }

@@ -55,7 +55,7 @@ class Begin(Shape):
 
 class Began(Shape):
     """The handle: `dispatch` and `epoch` give the right to act; `turn` is the last committed one, `earlier` counts
-    the session's calls so far, `protected` are the paths that an agent may only read."""
+    the session's calls so far, `protected` are the paths that an agent may only read, `news` what the person should be told now."""
 
     dispatch: str
     session: str
@@ -69,6 +69,7 @@ class Began(Shape):
     model: str | None
     scripted: bool
     first: int
+    news: list[str] = Field(default_factory=list)
 
 
 class Handle(Shape):
@@ -123,6 +124,7 @@ async def begin(kernel: Microkernel, caller: Caller, params: Begin) -> Began:
         model=model.name if model else None,
         scripted=model.scripted if model else False,
         first=dispatch.first,
+        news=kernel.upkeep.news(caller),
     )
 
 

@@ -101,6 +101,7 @@ async def health(kernel: Microkernel, caller: Caller, params: Empty) -> Health:
     except Exception as error:  # whatever kept a service from starting is the answer
         problems.append(str(error))
     problems += kernel.log.notes
+    problems += [kernel.upkeep.warning] if kernel.upkeep.warning else []
     model = kernel.models.default()
     if not model.ready:
         problems.append(model.reason)

@@ -1,0 +1,99 @@
+"""storage: what the workspace keeps on the disk, and its upkeep."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from agentos_jupyter import storage
+from agentos_jupyter.errors import InvalidParams
+from agentos_jupyter.microkernel.sessions import Caller
+from agentos_jupyter.microkernel.table import Empty, Shape, namespace
+
+if TYPE_CHECKING:
+    from agentos_jupyter.microkernel.kernel import Microkernel
+
+
+class Backup(Shape):
+    """Where to (an absolute path; by default the folder of the person's config.yaml), and how many are kept."""
+
+    folder: str | None = None
+    keep: int | None = Field(None, ge=1)
+
+
+class BackupInfo(Shape):
+    """A backup: `made` is UTC, `position` its last event, `bytes` all it holds, `missing` the content that was damaged or
+    gone; `pruned` are older ones that were removed, `freed` their bytes."""
+
+    backup: str
+    made: str
+    position: int
+    blobs: int
+    files: int
+    bytes: int
+    seconds: float
+    missing: list[str] = Field(default_factory=list)
+    pruned: list[str] = Field(default_factory=list)
+    freed: int = 0
+
+
+class LastBackup(Shape):
+    """The last backup: `made` is UTC, `position` its last event."""
+
+    backup: str
+    made: str
+    position: int
+    bytes: int
+    seconds: float
+
+
+class Failure(Shape):
+    """What kept the last backup from being made, and when (UTC)."""
+
+    time: str
+    message: str
+
+
+class StorageInfo(Shape):
+    """Bytes on the disk; `failed` is null when the last backup was made; `problems` are sentences."""
+
+    log: int
+    blobs: int
+    other: int
+    free: int
+    backup: LastBackup | None
+    failed: Failure | None
+    problems: list[str]
+
+
+async def backup(kernel: Microkernel, caller: Caller, params: Backup) -> BackupInfo:
+    """Make a backup of the log, all content and whatever else is state, while work goes on.
+
+    Raises `backup.refused` for a folder within reach of an agent, without room, or not there.
+    """
+    folder = None if params.folder is None else Path(params.folder)
+    if folder is not None and not folder.is_absolute():
+        raise InvalidParams("storage.backup: folder is an absolute path.")
+    made = await kernel.upkeep.back_up(folder, params.keep)
+    return BackupInfo(**{name: value for name, value in made.items() if name in BackupInfo.model_fields})
+
+
+async def get(kernel: Microkernel, caller: Caller, params: Empty) -> StorageInfo:
+    """What the workspace takes on the disk, and its last backup."""
+    facts = await asyncio.to_thread(storage.measure, kernel.workspace)
+    problems = [kernel.upkeep.warning] if kernel.upkeep.warning else []
+    return StorageInfo(
+        log=facts.log,
+        blobs=facts.blobs,
+        other=facts.other,
+        free=facts.free,
+        backup=LastBackup(**facts.backup) if facts.backup else None,
+        failed=Failure(**facts.failed) if facts.failed else None,
+        problems=problems,
+    )
+
+
+CALLS = namespace("storage", writes=(backup,), reads=(get,))
