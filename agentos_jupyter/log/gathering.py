@@ -14,7 +14,7 @@ from agentos_jupyter.log import backups
 from agentos_jupyter.log.backups import Contents, File
 from agentos_jupyter.log.copying import Pool, opened
 
-LEFT_OUT = ("lock", "head", "daemon.log", "exports", "blobs", "services", "upkeep.json", ".gitignore")
+LEFT_OUT = ("lock", "head", "daemon.log", "exports", "blobs", "salvage", "services", "upkeep.json", ".gitignore")
 LEFT_OUT_PREFIXES = ("log.duckdb", "daemon.log.", "service-", "damaged-", "before-restore-", "restoring-")
 """What is no state, or is copied in a way of its own; whatever else lies in the state folder is in the backup."""
 
