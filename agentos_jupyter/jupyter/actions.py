@@ -10,13 +10,13 @@ from agentos_jupyter import paths
 from agentos_jupyter.errors import AgentOSError, CommandError, nearest
 from agentos_jupyter.jupyter import manual
 from agentos_jupyter.jupyter.display import Note
-from agentos_jupyter.jupyter.knobs import agent, budget, context, cost, hook, model, skill
+from agentos_jupyter.jupyter.knobs import agent, asked, budget, context, cost, hook, model, skill
 from agentos_jupyter.jupyter.lines import pairs, when, words_of
 from agentos_jupyter.jupyter.safe import one_line
 from agentos_jupyter.jupyter.steering import steer
 from agentos_jupyter.jupyter.table import COMMANDS
 from agentos_jupyter.jupyter.watch import Watch
-from agentos_jupyter.jupyter.words import count, model_name
+from agentos_jupyter.jupyter.words import count
 
 if TYPE_CHECKING:
     from agentos_jupyter.jupyter.runner import Answer, CellRun
@@ -64,7 +64,7 @@ async def _named(run: CellRun, name: str) -> None:
 
 async def _use(run: CellRun, found: dict[str, Any]) -> None:
     await run.desk.use(found)
-    lines = [f"Going on with session {one_line(found['name'])} ({found['id']}): {found['turns']} turns so far."]
+    lines = [f"Going on with session {one_line(found['name'])} ({found['id']}): {count(found['turns'], 'turn') or 'no turn'} so far."]
     if open_end := found.get("unfinished") or await _lost(run, found["id"]):
         lines.append(_not_ended(open_end, found.get("holder")))
     run.screen.note("\n".join(lines))
@@ -223,7 +223,6 @@ async def status(run: CellRun, args: str) -> None:
     except AgentOSError as error:
         sandbox = error.message
     session_info = run.desk.session_info
-    model = model_name(info["model"], info["scripted"]) if info["model"] else f"none: {info['model_problem']}"
     rows = [
         ("workspace", info["workspace"]),
         (
@@ -231,7 +230,7 @@ async def status(run: CellRun, args: str) -> None:
             f"AgentOS {info['version']}, process {info['pid']}, "
             f"{count(info['sessions'], 'session') or 'no session'}, {info['running']} running",
         ),
-        ("model", model),
+        ("model", await asked(run)),
         ("sandbox", sandbox),
         (
             "session",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from agentos_jupyter.errors import CommandError, nearest
+from agentos_jupyter.errors import AgentOSError, CommandError, nearest
 from agentos_jupyter.jupyter.cells import options
 from agentos_jupyter.jupyter.lines import pairs, words_of
 from agentos_jupyter.jupyter.safe import one_line
@@ -42,12 +42,9 @@ async def model(run: CellRun, args: str) -> None:
     """`%model`, `%model list`, `%model NAME`."""
     match words_of("model", args, 0, 1):
         case []:
-            session_info = run.desk.session_info
-            chosen = (
-                (await run.desk.call("session.get", {"session": session_info["id"]}))["model"] if session_info else None
-            )
-            chain = (await run.desk.call("model.resolve", {"name": chosen}))["chain"]
-            rows = [("model" if number == 0 else "fallback", _model(each)) for number, each in enumerate(chain)]
+            rows = [
+                ("model" if number == 0 else "fallback", _model(each)) for number, each in enumerate(await _chain(run))
+            ]
             run.screen.note(pairs(rows))
         case ["list"]:
             found = await run.desk.call("model.list")
@@ -66,6 +63,21 @@ async def model(run: CellRun, args: str) -> None:
             await run.desk.call("session.update", {"session": session_now["id"], "model": name})
             chain = (await run.desk.call("model.resolve", {"name": name}))["chain"]
             run.screen.note(f"This session asks {_model(chain[0])} from its next prompt on.")
+
+
+async def asked(run: CellRun) -> str:
+    """The model that this notebook's next prompt asks, or why none can be."""
+    try:
+        return _model((await _chain(run))[0])
+    except AgentOSError as error:
+        return f"none: {error.message}"
+
+
+async def _chain(run: CellRun) -> list[dict[str, Any]]:
+    session = run.desk.session_info
+    chosen = (await run.desk.call("session.get", {"session": session["id"]}))["model"] if session else None
+    chain: list[dict[str, Any]] = (await run.desk.call("model.resolve", {"name": chosen}))["chain"]
+    return chain
 
 
 def _model(info: dict[str, Any]) -> str:

@@ -205,7 +205,7 @@ def test_sessions_are_named_resumed_and_listed(rules: Callable[..., None], open_
     assert first.run("%session resume nobody").error[0] == "session.not_found"
     second = open_notebook()
     assert session in second.run(f"%session resume {session[:-1]}").text
-    assert "1 turns so far" in second.run(f"%session resume {session}").text
+    assert "1 turn so far" in second.run(f"%session resume {session}").text
     completed = second.reply(second.client.complete(f"%session resume {session[:6]}"))["content"]["matches"]
     assert session in completed
     assert second.run("%runs 5").text.count("prompt      1") == 1

@@ -191,6 +191,7 @@ def test_models_skills_costs_and_context_are_shown(rules: Rules, notebook: Noteb
     assert re.search(r"user +event \d+", notebook.run("%context").text)
     assert "asks scripted model (demo)" in notebook.run("%model scripted:demo").text
     assert "scripted model (demo)" in notebook.run("%model").text
+    assert "scripted model (demo)" in notebook.run("%status").text
 
 
 def test_another_notebook_steers_a_dispatch_at_work(rules: Rules, open_notebook: Callable[..., Notebook]) -> None:
