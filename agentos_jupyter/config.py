@@ -5,8 +5,10 @@ A file that could send something somewhere (`base_url`, `providers`, `${VAR}`) i
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
@@ -258,21 +260,45 @@ def user_backup() -> BackupSettings | None:
 
 def _user_document() -> yamlfile.Document | None:
     try:
-        return yamlfile.read(paths.user_config_dir() / "config.yaml")
+        return yamlfile.read(user_config_file())
     except FileNotFoundError:
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class Functions:
+    """The person's own functions that may be models, `module:function`, and the folders their modules are found in."""
+
+    models: tuple[str, ...] = ()
+    path: tuple[str, ...] = ()
+
+
+def user_config_file() -> Path:
+    """The person's own configuration, which no workspace can extend."""
+    return paths.user_config_dir() / "config.yaml"
+
+
 def user_variables() -> frozenset[str]:
     """Variables that `${NAME}` in an agentos.yaml may read beside providers' keys: `variables:` of the person's own
-    config.yaml, which no workspace can extend. Raises `ConfigError`."""
+    config.yaml. Raises `ConfigError`."""
+    return frozenset(_own_list("variables", "names, such as [MY_PROXY_TOKEN]"))
+
+
+def user_functions() -> Functions:
+    """`python_models:` and `python_path:` of the person's own config.yaml. Raises `ConfigError`."""
+    models = _own_list("python_models", "functions, such as [my_models:answer]")
+    path = [os.path.expanduser(each) for each in _own_list("python_path", "folders, such as [~/models]")]
+    return Functions(tuple(models), tuple(path))
+
+
+def _own_list(key: str, of: str) -> list[str]:
     document = _user_document()
     if document is None:
-        return frozenset()
-    named = document.data.get("variables", []) if isinstance(document.data, dict) else []
+        return []
+    named = document.data.get(key, []) if isinstance(document.data, dict) else []
     if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
-        raise document.error("variables: is a list of names, such as [MY_PROXY_TOKEN].", ["variables"])
-    return frozenset(named)
+        raise document.error(f"{key}: is a list of {of}.", [key])
+    return named
 
 
 def endpoint(url: str) -> str:

@@ -15,7 +15,29 @@ from agentos_jupyter.errors import ConfigError
 
 NAME = re.compile(r"[A-Z][A-Z0-9_]{1,99}")
 LARGEST = 64 * 1024
+ENDINGS = ("_API_KEY", "_BASE_URL", "_API_BASE")
+_SECRET = """
+AWS_ACCESS_KEY_ID AWS_BEARER_TOKEN_BEDROCK AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN DATABRICKS_TOKEN FRIENDLI_TOKEN
+HF_TOKEN REPLICATE_API_TOKEN SCW_SECRET_KEY SNOWFLAKE_JWT VERTEXAI_CREDENTIALS WATSONX_APIKEY
+"""
+_PLAIN = """
+AWS_DEFAULT_REGION AWS_REGION AWS_REGION_NAME AZURE_API_VERSION GOOGLE_APPLICATION_CREDENTIALS SNOWFLAKE_ACCOUNT_ID
+VERTEXAI_LOCATION VERTEXAI_PROJECT VERTEX_LOCATION VERTEX_PROJECT WATSONX_PROJECT_ID WATSONX_SPACE_ID WATSONX_URL
+"""
+SECRET, PLAIN = frozenset(_SECRET.split()), frozenset(_PLAIN.split())
+"""What reaches a provider and has none of the usual endings: keys, and names that may be seen."""
+
 _HEAD = "# Keys of model providers: NAME=value, one a line. Made by `agentos key set`; only you can read this file.\n"
+
+
+def is_key(name: str) -> bool:
+    """Whether a variable's value is a secret."""
+    return name.endswith("_API_KEY") or name in SECRET
+
+
+def reaches(name: str) -> bool:
+    """Whether a variable is about reaching a provider, so that a client offers it to the daemon."""
+    return name.endswith(ENDINGS) or name in SECRET or name in PLAIN
 
 
 def file() -> Path:

@@ -96,12 +96,16 @@ class JudgedCall:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one model call; `usd` is None where no price is known."""
+    """Tokens of one model call; `usd` is None where no price is known.
+
+    Of `input`, `cached` were read from the provider's cache and `written` to it.
+    """
 
     input: int = 0
     output: int = 0
     cached: int = 0
     usd: float | None = None
+    written: int = 0
 
 
 @dataclass(frozen=True, slots=True)

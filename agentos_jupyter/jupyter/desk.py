@@ -9,7 +9,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agentos_jupyter import paths
+from agentos_jupyter import keys, paths
 from agentos_jupyter.errors import AgentOSError
 from agentos_jupyter.jupyter.client import Aos
 from agentos_jupyter.jupyter.known import Known
@@ -58,7 +58,7 @@ class Desk:
 
     async def _open(self) -> Link:
         link = await Link.open(paths.workspace())
-        for name in [name for name in os.environ if name.endswith("_API_KEY") and not self._keys]:
+        for name in [name for name in os.environ if keys.is_key(name) and not self._keys]:
             del os.environ[name]  # the link has handed them to the daemon: nothing that runs here may read them
         self._warming = asyncio.get_running_loop().create_task(_warm())
         return link

@@ -56,6 +56,7 @@ async def serve(workspace: Path, ready: int) -> None:
 def _warm(kernel: Microkernel) -> None:
     """Import what the first model call needs before somebody waits for it."""
     kernel.spawn(asyncio.to_thread(importlib.import_module, "aiohttp"))
+    kernel.spawn(kernel.warm())
 
 
 async def _until_stopped(kernel: Microkernel, server: Server) -> None:

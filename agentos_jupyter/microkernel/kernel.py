@@ -17,6 +17,7 @@ from agentos_jupyter import config, keys, paths
 from agentos_jupyter.config import AgentSettings
 from agentos_jupyter.errors import (
     AgentNotFound,
+    AgentOSError,
     ConfigError,
     LogUnwritable,
     SessionNotFound,
@@ -28,6 +29,7 @@ from agentos_jupyter.limits import Limits
 from agentos_jupyter.log import Log
 from agentos_jupyter.log.salvage import salvages
 from agentos_jupyter.microkernel import dispatches, ids, skills
+from agentos_jupyter.microkernel.gateway.process import Gateway
 from agentos_jupyter.microkernel.hooks import Hooks
 from agentos_jupyter.microkernel.services import Services
 from agentos_jupyter.microkernel.sessions import Caller, Lease, Session
@@ -35,6 +37,7 @@ from agentos_jupyter.microkernel.syscalls import TABLE
 from agentos_jupyter.microkernel.table import Sink, checked
 from agentos_jupyter.microkernel.upkeep import Upkeep
 from agentos_jupyter.models import Models
+from agentos_jupyter.models.remote import RemoteModel
 from agentos_jupyter.records import Event, NewEvent
 from agentos_jupyter.redact import Redactor
 
@@ -79,7 +82,8 @@ class Microkernel:
         self.settings = config.load(workspace, self.environ)
         self.skills = skills.find(skills_folder or paths.skills_dir())
         self.engine = self.settings.context
-        self.models = Models(self.settings, self.environ, self.limits())
+        self.gateway = Gateway(paths.state_dir(workspace), workspace, self.environ)
+        self.models = Models(self.settings, self.environ, self.limits(), channel=self.gateway)
         self.redactor = Redactor(exact=self.models.secrets)
         self._outdated: list[Models] = []
         self.hooks = Hooks()
@@ -113,6 +117,7 @@ class Microkernel:
         await self.services.aclose()
         for models in (*self._outdated, self.models):
             await models.aclose()
+        await self.gateway.aclose()
         await self.log.aclose()
 
     def _start_services_soon(self) -> None:
@@ -130,6 +135,12 @@ class Microkernel:
         if self._services_ready.done() and self._services_ready.exception() is not None:
             self._start_services_soon()
         await asyncio.shield(self._services_ready)
+
+    async def warm(self) -> None:
+        """Start the gateway where the default model needs it: litellm takes some seconds to be imported."""
+        with contextlib.suppress(AgentOSError):
+            if any(isinstance(model, RemoteModel) and model.slow_to_start for model in self.models.resolve()):
+                await self.gateway.call("load", {})
 
     # -- the table
 
@@ -161,7 +172,7 @@ class Microkernel:
         if settings != self.settings:
             self.settings, self.engine = settings, settings.context
             self._outdated.append(self.models)
-            self.models = Models(settings, self.environ, self.limits(), self.models.limiters)
+            self.models = Models(settings, self.environ, self.limits(), self.models.limiters, self.gateway)
         self.redactor = Redactor(exact=self.models.secrets)
 
     def limits(self, *more: Mapping[str, Any] | None) -> Limits:

@@ -7,11 +7,9 @@ One that died is started again by the next call; what its silence means is the h
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import logging
 import os
-import signal
 import socket
 import sys
 from dataclasses import dataclass
@@ -27,13 +25,12 @@ from agentos_jupyter.errors import (
     UnknownSyscall,
     nearest,
 )
+from agentos_jupyter.microkernel import children
 from agentos_jupyter.microkernel.hooks import HOOKS, Handler, Hooks
 from agentos_jupyter.microkernel.skills import Skill
 from agentos_jupyter.rpc.peer import Peer, Stream
 
 log = logging.getLogger(__name__)
-LOG_BYTES = 1024 * 1024
-"""What is kept of a service's output, from each of its starts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +79,7 @@ class Service:
             with theirs:
                 self._process = await self._spawn(self.skill.service, theirs.fileno())
             assert self._process.stdout is not None
-            self._draining = asyncio.create_task(self._drain(self._process.stdout))
+            self._draining = asyncio.create_task(children.keep_output(self._process.stdout, self._log_file))
             self._peer = await Peer.on(ours, self._answer)
         except BaseException:
             ours.close()
@@ -120,15 +117,6 @@ class Service:
             raise HookFailed(sentence, died=not late)
         self.hooks = self._registered.result()
 
-    async def _drain(self, output: asyncio.StreamReader) -> None:
-        """Keep the beginning of what the service prints; a flood is read and dropped."""
-        size = self._log_file.stat().st_size if self._log_file.exists() else 0
-        with self._log_file.open("ab" if size < LOG_BYTES else "wb", buffering=0) as file:
-            left = LOG_BYTES
-            while data := await output.read(65536):
-                file.write(data[:left])
-                left = max(0, left - len(data))
-
     async def _answer(self, method: str, params: dict[str, Any], stream: Stream) -> Any:
         if method != "register":
             raise UnknownSyscall(f"a service may call: register (not {method})")
@@ -156,18 +144,7 @@ class Service:
         peer, self._peer = self._peer, None
         process, self._process = self._process, None
         draining, self._draining = self._draining, None
-        if peer is not None:
-            await peer.aclose()
-        if process is not None:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(1.0):
-                    await process.wait()  # a closed channel is the request to end
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # with whatever it started
-            await process.wait()
-        if draining is not None:
-            draining.cancel()
-            await asyncio.gather(draining, return_exceptions=True)
+        await children.end(peer, process, draining)
 
     async def aclose(self) -> None:
         async with self._starting:

@@ -33,6 +33,10 @@ class ChunkReader:
         chunk = decode(data)
         if not isinstance(chunk, dict):
             raise ModelMalformed(f"{self._model} sent {failures.excerpt(data)} where an object was due.")
+        yield from self.take(chunk, data)
+
+    def take(self, chunk: Mapping[str, Any], data: bytes = b"") -> Iterator[Delta]:
+        """The deltas of one chunk that is decoded already; `data` is what it was, for an error's sentence."""
         error = failures.in_stream(self._model, chunk)
         if error is not None:
             raise error
@@ -129,13 +133,15 @@ def read_usage(usage: Mapping[str, Any]) -> Usage:
     details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details") or {}
     read = _number(usage.get("cache_read_input_tokens"))
     cached = _number(details.get("cached_tokens") or usage.get("prompt_cache_hit_tokens") or usage.get("cached_tokens"))
-    fresh = _number(usage.get("input_tokens")) + read + _number(usage.get("cache_creation_input_tokens"))
+    written = _number(usage.get("cache_creation_input_tokens"))
+    fresh = _number(usage.get("input_tokens")) + read + written
     cost = usage.get("cost")
     return Usage(
         input=_number(usage.get("prompt_tokens")) or fresh,
         output=_number(usage.get("completion_tokens") or usage.get("output_tokens")),
         cached=cached or read,
         usd=float(cost) if isinstance(cost, int | float) and not isinstance(cost, bool) and 0 <= cost < _MOST else None,
+        written=written,
     )
 
 

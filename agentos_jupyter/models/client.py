@@ -19,8 +19,8 @@ from agentos_jupyter.errors import AgentOSError, ModelMalformed, ModelUnavailabl
 from agentos_jupyter.models import failures, marks
 from agentos_jupyter.models.body import Body
 from agentos_jupyter.models.deltas import Delta, Request, UsageSeen
+from agentos_jupyter.models.prices import Price
 from agentos_jupyter.models.rate import Limiter
-from agentos_jupyter.records import Usage
 
 if TYPE_CHECKING:
     import aiohttp
@@ -35,15 +35,6 @@ _REACH = 20.0
 _LARGEST_LIST = 16 * 2**20
 _LINGER = 0.05
 """Seconds for the last chunk to come after `[DONE]`, so that the connection can be used again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Price:
-    """US dollars for a million tokens; `cached` defaults to `input`."""
-
-    input: float
-    output: float
-    cached: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +102,7 @@ class DirectModel:
         self._endpoint = endpoint
         self._pool = pool
         self._limit = 2 * limit
-        self._price = price
+        self.price = price
         self._marks = marks.supported(name)
         self._url = endpoint.base_url + "/chat/completions"
         self._fixed: dict[str, Any] = {"model": endpoint.model, "stream": True}
@@ -210,9 +201,9 @@ class DirectModel:
         return failures.from_status(self.name, response.status, response.headers, bytes(said), self._endpoint.key_name)
 
     def _priced(self, delta: Delta) -> Delta:
-        if self._price is None or not isinstance(delta, UsageSeen) or delta.usage.usd is not None:
+        if self.price is None or not isinstance(delta, UsageSeen) or delta.usage.usd is not None:
             return delta
-        return UsageSeen(replace(delta.usage, usd=_cost(delta.usage, self._price)))
+        return UsageSeen(replace(delta.usage, usd=self.price.of(delta.usage)))
 
     def _named(self, error: Exception) -> AgentOSError:
         named = (
@@ -222,12 +213,6 @@ class DirectModel:
         if key and key in named.message:
             return type(named)(named.message.replace(key, "***"), **named.data)
         return named
-
-
-def _cost(usage: Usage, price: Price) -> float:
-    cached = price.input if price.cached is None else price.cached
-    fresh = max(0, usage.input - usage.cached)
-    return (fresh * price.input + usage.cached * cached + usage.output * price.output) / 1_000_000
 
 
 async def _drain(response: aiohttp.ClientResponse) -> None:

@@ -1,33 +1,32 @@
-"""From a name to models: `<provider>/<model id>`, `scripted:<file>`, `replay:<recording>`, `human`, or a role of agentos.yaml."""
+"""From a name to models: `<provider>/<model id>`, `litellm:…`, `scripted:…`, `replay:…`, `human`, `python:…`, or a role."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agentos_jupyter.errors import AgentOSError, ConfigError, ModelKeyMissing, ModelNotFound, nearest
+from agentos_jupyter import keys
+from agentos_jupyter.errors import AgentOSError, ModelKeyMissing, ModelNotFound, closest, nearest
 from agentos_jupyter.limits import Limits
-from agentos_jupyter.models.client import DirectModel, Endpoint, Pool, Price, proxy_for
+from agentos_jupyter.models.access import ALTERNATIVES, Access, default_key
+from agentos_jupyter.models.client import DirectModel, Endpoint, Pool, proxy_for
 from agentos_jupyter.models.deltas import Model
+from agentos_jupyter.models.facts import About, Known
+from agentos_jupyter.models.gatewayed import Gatewayed
 from agentos_jupyter.models.providers import KNOWN, Provider
 from agentos_jupyter.models.rate import Limiter, Limiters, Rate
+from agentos_jupyter.models.remote import Channel
+from agentos_jupyter.models.spoken import PROVIDERS, variables
 from agentos_jupyter.models.unready import UnreadyModel
 
 if TYPE_CHECKING:
-    from agentos_jupyter.config import ModelSettings, ProviderSettings, Settings
+    from agentos_jupyter.config import Settings
     from agentos_jupyter.models.replay import Recordings
 
 DEMO = "scripted:demo"
 HUMAN = "human"
 ROLES = ("orchestrator", "worker", "reviewer", "heartbeat", "compactor")
-LATER = ("litellm", "python")
-"""Kinds of models that have a place here but are not in this version."""
-_ALTERNATIVES = (
-    "Or choose another model: AGENTOS_MODEL=ollama/<model> for a local one, OPENROUTER_API_KEY for hosted ones, "
-    f"AGENTOS_MODEL={DEMO} for the scripted demonstration."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +52,29 @@ class Models:
     """The models of one workspace. `environ` is read at each call, so a key may come later."""
 
     def __init__(
-        self, settings: Settings, environ: Mapping[str, str], limits: Limits, limiters: Limiters | None = None
+        self,
+        settings: Settings,
+        environ: Mapping[str, str],
+        limits: Limits,
+        limiters: Limiters | None = None,
+        channel: Channel | None = None,
     ) -> None:
-        """`limiters` are those of the `Models` before, so that new settings do not forget what was sent."""
+        """`limiters` are those of the `Models` before, so that new settings do not forget what was sent; `channel` leads to
+        the gateway, where there is one."""
         self.limiters = limiters or Limiters()
         self._settings = settings
         self._environ = environ
         self._limits = limits
         self._pool = Pool(limits.connect)
+        self._access = Access(settings, environ)
+        self._known = Known(self._access)
+        self._gatewayed = Gatewayed(self._access, limits, self._known, self.limiter, channel)
         self._kinds: dict[str, Callable[[str], Model]] = {
             "scripted": self._scripted,
             "replay": self._replay,
             "human": self._human,
+            "litellm": lambda spoken: self._gatewayed.litellm(f"litellm:{spoken}", spoken),
+            "python": lambda spoken: self._gatewayed.python(f"python:{spoken}", spoken),
         }
         self._recordings: Recordings | None = None
 
@@ -74,8 +84,8 @@ class Models:
     @property
     def secrets(self) -> tuple[str, ...]:
         """Every key value that models may use, for redaction."""
-        names = {provider.key for provider in KNOWN.values()}
-        names |= {self._default_key(name) for name in self._settings.providers}
+        names = {provider.key for provider in KNOWN.values()} | {name for name in variables() if keys.is_key(name)}
+        names |= {default_key(name) for name in self._settings.providers}
         return tuple(value for name in sorted(names) if (value := self._environ.get(name, "").strip()))
 
     def resolve(self, name: str | None = None) -> Sequence[Model]:
@@ -132,10 +142,16 @@ class Models:
         if not slash or not model:
             known = {*self._settings.roles, *ROLES, *(f"{one}/<model>" for one in self._providers())}
             raise ModelNotFound(nearest("model or role", name, known) + " A model is <provider>/<model id>.")
+        if provider in KNOWN or self._access.address(provider)[0] is not None:
+            return self._direct(name, provider, model)
+        if provider in PROVIDERS:
+            return self._gatewayed.litellm(name, name)
         if provider not in self._providers():
+            own = ", ".join(sorted(self._providers()))
+            hint = closest(provider, [*self._providers(), *PROVIDERS])
             raise ModelNotFound(
-                nearest("provider", provider, self._providers())
-                + " Describe others under `providers:` in agentos.yaml."
+                f"no provider named {provider!r}{hint or '.'} Known: {own}, and {len(PROVIDERS)} of litellm. "
+                "Describe others under `providers:` in agentos.yaml."
             )
         return self._direct(name, provider, model)
 
@@ -143,12 +159,7 @@ class Models:
         build = self._kinds.get(kind)
         if build is not None:
             return build(rest)
-        if kind in LATER:
-            now = ", ".join(f"{one}:" for one in sorted(self._kinds))
-            raise ModelNotFound(
-                f"Models of the kind {kind}: are not in this version. There are {now} and <provider>/<model id>."
-            )
-        raise ModelNotFound(nearest("kind of model", kind, (*self._kinds, *LATER)))
+        raise ModelNotFound(nearest("kind of model", kind, self._kinds))
 
     def _scripted(self, file: str) -> Model:
         from agentos_jupyter.models import scripted
@@ -172,33 +183,32 @@ class Models:
         return {*KNOWN, *self._settings.providers}
 
     def _direct(self, name: str, provider: str, model: str) -> Model:
-        given = self._settings.providers.get(provider)
-        known = KNOWN.get(provider)
-        base_url, from_environ = self._base_url(provider, given, known)
-        key_name, key = self._key(provider, given, known, moved=bool(given and given.base_url and not from_environ))
-        if key is None and known is not None and not known.local and not (from_environ or (given and given.base_url)):
-            raise ModelKeyMissing(f"{name} needs a key: set {key_name}. {_ALTERNATIVES}", variable=key_name)
+        given, known = self._access.given(provider), KNOWN.get(provider)
+        base_url, from_environ = self._access.base_url(provider, known)
+        moved = bool(given and given.base_url and not from_environ)
+        key_name, key = self._access.key(provider, (default_key(provider),), moved and known is not None)
+        if key is None and known is not None and not known.local and not (from_environ or moved):
+            raise ModelKeyMissing(f"{name} needs a key: set {key_name}. {ALTERNATIVES}", variable=key_name)
 
-        about = given.models.get(model) if given else None
+        about = self._known.of(provider, model)
         bare = known.bare if known and "/" not in model else ""
         endpoint = Endpoint(
             base_url=base_url,
             model=bare + model,
             key=key,
             key_name=key_name,
-            headers={header: self._fill(provider, text) for header, text in (given.headers if given else {}).items()},
+            headers=self._access.headers(provider),
             usage_option=known.usage_option if known else True,
             extra=_extra(known, about),
             proxy=proxy_for(base_url, self._environ),
         )
-        window = (about and about.window) or self._limits.window
         return DirectModel(
             name,
             endpoint,
             self._pool,
-            window=window,
+            window=about.window or self._limits.window,
             limit=self._limits.reply,
-            price=_price(about),
+            price=about.price,
             limiter=self.limiter(provider),
         )
 
@@ -207,58 +217,6 @@ class Models:
         given = self._settings.providers.get(provider)
         said = given.rate.model_dump(exclude_none=True) if given and given.rate else {}
         return self.limiters.of(provider, Rate(**said))
-
-    def _base_url(self, provider: str, given: ProviderSettings | None, known: Provider | None) -> tuple[str, bool]:
-        """`<PROVIDER>_BASE_URL` > agentos.yaml > the table; and whether the environment said it."""
-        variable = f"{_constant(provider)}_BASE_URL"
-        named = self._environ.get(variable, "").strip()
-        if named:
-            from agentos_jupyter.config import endpoint
-
-            try:
-                return endpoint(named), True
-            except ValueError as error:
-                raise ConfigError(f"{variable}: {error}.") from None
-        url = (given.base_url if given else None) or (known.base_url if known else None)
-        if url is None:
-            raise ConfigError(f"The provider {provider!r} in agentos.yaml has no base_url: add it, or set {variable}.")
-        return url, False
-
-    def _key(
-        self, provider: str, given: ProviderSettings | None, known: Provider | None, moved: bool
-    ) -> tuple[str | None, str | None]:
-        """The variable and the key. A provider whose address a file changed gets a key only if the file says which."""
-        if given and given.key:
-            variable = given.key[2:-1]
-            return variable, self._value(provider, variable)
-        variable = known.key if known else self._default_key(provider)
-        if moved and known:
-            return None, None
-        value = self._environ.get(variable, "").strip()
-        return variable, _plain_key(variable, value) if value else None
-
-    def _value(self, provider: str, variable: str) -> str:
-        """`${VARIABLE}` of agentos.yaml: only a key of a known provider or of this one, never just anything."""
-        allowed = {one.key for one in KNOWN.values()} | {self._default_key(provider)}
-        if variable not in allowed and variable not in _own_variables():
-            raise ConfigError(
-                f"agentos.yaml may not read ${{{variable}}} for the provider {provider!r}: "
-                f"put the key into {self._default_key(provider)} and name that, "
-                "or list the variable under `variables:` in your own config.yaml."
-            )
-        value = self._environ.get(variable, "").strip()
-        if not value:
-            raise ModelKeyMissing(
-                f"The provider {provider!r} needs a key: set {variable}. {_ALTERNATIVES}", variable=variable
-            )
-        return _plain_key(variable, value)
-
-    def _fill(self, provider: str, text: str) -> str:
-        return re.sub(r"\$\{([^}]*)\}", lambda found: self._value(provider, found[1]), text)
-
-    def _default_key(self, provider: str) -> str:
-        known = KNOWN.get(provider)
-        return known.key if known else f"{_constant(provider)}_API_KEY"
 
     async def reach(self, provider: str) -> int:
         """How many models a provider lists with the key there is. Raises what kept it from answering."""
@@ -292,32 +250,8 @@ class Models:
         return Listed(name, role, model.scripted, True, "")
 
 
-def _own_variables() -> frozenset[str]:
-    from agentos_jupyter.config import user_variables
-
-    return user_variables()
-
-
-def _constant(provider: str) -> str:
-    return re.sub(r"\W", "_", provider).upper()
-
-
-def _plain_key(variable: str, value: str) -> str:
-    if not (value.isascii() and value.isprintable()) or " " in value:
-        raise ModelKeyMissing(
-            f"{variable} holds something that is no key (spaces or special characters in it): set it again."
-        )
-    return value
-
-
-def _extra(known: Provider | None, about: ModelSettings | None) -> dict[str, object]:
+def _extra(known: Provider | None, about: About) -> dict[str, object]:
     extra: dict[str, object] = dict(known.extra) if known else {}
-    if about and about.max_output:
-        extra[known.max_tokens if known else "max_tokens"] = about.max_output
+    if about.said_max_output:
+        extra[known.max_tokens if known else "max_tokens"] = about.said_max_output
     return extra
-
-
-def _price(about: ModelSettings | None) -> Price | None:
-    if about is None or about.price_input is None or about.price_output is None:
-        return None
-    return Price(about.price_input, about.price_output, about.price_cached)

@@ -424,6 +424,10 @@ class ModelInfo(TypedDict):
     scripted: bool
     ready: bool
     reason: str
+    window: int | None
+    price_input: float | None
+    price_output: float | None
+    price_cached: float | None
 
 
 class ModelList(TypedDict):

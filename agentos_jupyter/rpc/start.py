@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from agentos_jupyter import __version__, paths
+from agentos_jupyter import __version__, keys, paths
 from agentos_jupyter.errors import ConnectionLost, DaemonUnavailable, VersionMismatch, WorkspaceBusy
 from agentos_jupyter.rpc.wire import PROTOCOL, error_from_wire, unpack
 
@@ -137,12 +137,11 @@ def _read_line(descriptor: int, deadline: float) -> bytes:
 
 
 _OFFERED = ("AGENTOS_MODEL", "AGENTOS_TRUST", "OPENAI_MODEL")
-_OFFERED_ENDINGS = ("_API_KEY", "_BASE_URL")
 
 
 def offer() -> dict[str, Any]:
     """What a client tells the daemon of itself; keys stay in the daemon's memory and go nowhere else."""
-    environ = {k: v for k, v in os.environ.items() if k in _OFFERED or k.endswith(_OFFERED_ENDINGS)}
+    environ = {k: v for k, v in os.environ.items() if k in _OFFERED or keys.reaches(k)}
     return {"version": __version__, "protocol": PROTOCOL, "environ": environ, "pid": os.getpid()}
 
 

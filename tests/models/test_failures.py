@@ -11,7 +11,7 @@ import pytest
 
 from agentos_jupyter.models import failures
 from agentos_jupyter.models.chunks import read_usage
-from agentos_jupyter.models.client import Price, _cost
+from agentos_jupyter.models.prices import Price
 from agentos_jupyter.records import Usage
 
 
@@ -69,5 +69,5 @@ def test_usage_of_several_dialects() -> None:
 
 
 def test_a_price_counts_what_was_cached_separately() -> None:
-    assert _cost(Usage(1_000_000, 100_000, 400_000), Price(3, 15, 0.5)) == pytest.approx(1.8 + 0.2 + 1.5)
-    assert _cost(Usage(1_000_000, 0, 400_000), Price(3, 15)) == pytest.approx(3.0)
+    assert Price(3, 15, 0.5).of(Usage(1_000_000, 100_000, 400_000)) == pytest.approx(1.8 + 0.2 + 1.5)
+    assert Price(3, 15).of(Usage(1_000_000, 0, 400_000)) == pytest.approx(3.0)

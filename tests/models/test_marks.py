@@ -100,7 +100,7 @@ async def test_marks_are_sent_and_the_request_keeps_none(name: str, marks: list[
                 "cache_read_input_tokens": 100,
                 "cache_creation_input_tokens": 8,
             },
-            Usage(120, 7, 100),
+            Usage(120, 7, 100, written=8),
         ),
         (
             {

@@ -90,9 +90,13 @@ WRONG = {
     "gpt-5": (ModelNotFound, "no model or role named 'gpt-5'"),
     "orchestrater": (ModelNotFound, "did you mean 'orchestrator'?"),
     "replay:x.jsonl": (ModelNotFound, "make one with `agentos record SESSION"),
-    "python:a:b": (ModelNotFound, "Models of the kind python: are not in this version"),
+    "python:a:b": (ModelNotFound, "No function may be a model yet: list it under `python_models:`"),
     "human:x": (ModelNotFound, "write `model: human`"),
-    "litellm:x": (ModelNotFound, "Models of the kind litellm: are not in this version"),
+    "litellm:anthropc/x": (ModelNotFound, "did you mean 'anthropic'?"),
+    "bedrok/x": (ModelNotFound, "no provider named 'bedrok'; did you mean 'bedrock'?"),
+    "watsonx/x": (ModelKeyMissing, "watsonx/x needs a key: set WATSONX_API_KEY"),
+    "vertex_ai/x": (ConfigError, "vertex_ai/x needs VERTEXAI_PROJECT"),
+    "litellm:x": (ModelNotFound, "A model is litellm:<provider>/<model id>"),
     "scriptd:x": (ModelNotFound, "no kind of model named 'scriptd'; did you mean 'scripted'?"),
     "scripted:nope.yaml": (ModelNotFound, "nope.yaml"),
     "openai/": (ModelNotFound, "A model is <provider>/<model id>"),
@@ -180,7 +184,7 @@ def test_window_price_and_output_come_from_the_file(workspace: Path) -> None:
     assert isinstance(model, DirectModel)
     assert model.window == 32_000
     assert model._endpoint.extra == {"max_tokens": 4000}
-    assert model._price is not None and model._price.output == 2.5
+    assert model.price is not None and model.price.output == 2.5
 
 
 def test_the_list_says_what_is_ready_and_what_is_missing(workspace: Path) -> None:

@@ -227,6 +227,8 @@ def _encoded(*chunks: Any) -> bytes:
 class FakeOpenAI:
     """The server: `base_url` to ask, `requests` to look at. `keep` is false in long benchmarks."""
 
+    path = "/v1/chat/completions"
+
     def __init__(self, script: Behaviour | Sequence[Behaviour], port: int = 0, *, keep: bool = True) -> None:
         self._script = [script] if callable(script) else list(script)
         self._port = port
@@ -249,7 +251,7 @@ class FakeOpenAI:
 
     async def __aenter__(self) -> FakeOpenAI:
         application = web.Application(client_max_size=2**28)
-        application.router.add_post("/v1/chat/completions", self._answer)
+        application.router.add_post(self.path, self._answer)
         application.router.add_get("/v1/models", self._models)
         # Handlers are cancelled when the client hangs up: that is how a test sees it.
         self._runner = web.AppRunner(application, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from agentos_jupyter.microkernel.sessions import Caller
 from agentos_jupyter.microkernel.shapes import UsageInfo
 from agentos_jupyter.microkernel.table import Empty, Shape, namespace
-from agentos_jupyter.models import Request, complete
+from agentos_jupyter.models import Model, Request, complete
+from agentos_jupyter.models.prices import Price
 
 if TYPE_CHECKING:
     from agentos_jupyter.microkernel.kernel import Microkernel
@@ -21,13 +22,20 @@ PROBE_SECONDS = 60.0
 
 
 class ModelInfo(Shape):
-    """A model that is configured; `reason` says why it is not ready, and the cure."""
+    """A model that is configured; `reason` says why it is not ready, and the cure.
+
+    `window` is in tokens, prices in US dollars for a million tokens, null where nobody knows them.
+    """
 
     name: str
     role: str | None = None
     scripted: bool = False
     ready: bool = True
     reason: str = ""
+    window: int | None = None
+    price_input: float | None = None
+    price_output: float | None = None
+    price_cached: float | None = None
 
 
 class ModelList(Shape):
@@ -56,8 +64,16 @@ async def list_(kernel: Microkernel, caller: Caller, params: Empty) -> ModelList
 
 async def resolve(kernel: Microkernel, caller: Caller, params: Which) -> Chain:
     """The chain a name stands for. Raises `model.not_found` or `model.key_missing`."""
-    return Chain(
-        chain=[ModelInfo(name=model.name, scripted=model.scripted) for model in kernel.models.resolve(params.name)]
+    return Chain(chain=[_info(model) for model in kernel.models.resolve(params.name)])
+
+
+def _info(model: Model) -> ModelInfo:
+    price = getattr(model, "price", None)
+    found = ModelInfo(name=model.name, scripted=model.scripted, window=model.window)
+    if not isinstance(price, Price):
+        return found
+    return found.model_copy(
+        update={"price_input": price.input, "price_output": price.output, "price_cached": price.cached}
     )
 
 
@@ -99,7 +115,7 @@ async def probe(kernel: Microkernel, caller: Caller, params: Which) -> Probed:
     limits = replace(kernel.limits(), attempts=1, compute=PROBE_SECONDS)
     chain = kernel.models.resolve(params.name)[:1]
     done = await complete(chain, Request([message]), limits)
-    usage = UsageInfo(**asdict(done.usage))
+    usage = UsageInfo(input=done.usage.input, output=done.usage.output, cached=done.usage.cached, usd=done.usage.usd)
     text = kernel.redactor.text(done.text)
     return Probed(model=done.model, scripted=done.scripted, text=text, seconds=done.seconds, usage=usage)
 
