@@ -148,7 +148,7 @@ async def runs(run: CellRun, args: str) -> None:
             each["kind"],
             each["turns"],
             each["calls"],
-            f"{each['seconds']:.1f}",
+            round(each["seconds"], 1),
             one_line(each["prompt"], 60),
             when(each["started"]),
         ]

@@ -65,6 +65,8 @@ class AgentOSKernel(IPythonKernel):
         super().__init__(**kwargs)
         self._running: set[asyncio.Task[Any]] = set()
         self._python = False
+        self._working: dict[str, Any] = {}
+        """The request of the cell that runs on the main shell."""
 
     @property
     def banner(self) -> str:  # type: ignore[override]
@@ -168,6 +170,7 @@ class AgentOSKernel(IPythonKernel):
         screen = Screen(port, f"aos-{uuid.uuid4().hex[:12]}", live, ask)
         run = CellRun(self.desk, screen, client, self.python.user_ns, code)
         if threading.current_thread() is threading.main_thread():
+            self._working = self._working if self._running else self.get_parent("shell")
             with nullcontext() if self._running else self._sigint_cancels():
                 outcome = await self._wait(run, cells)
         else:  # a subshell: the cell works on the main loop, beside what runs there
@@ -276,8 +279,16 @@ class AgentOSKernel(IPythonKernel):
         finally:
             self.set_parent(ident, busy, channel="shell")
             self._publish_status("idle", "shell", parent=request)
-            if self._running:
-                self._publish_status("busy", "shell", parent=busy)
+
+    def _publish_status(self, status: str, channel: str, parent: Any = None) -> None:
+        """An answer beside a running cell, from whichever thread, ends with `idle`; front ends believe the last they hear."""
+        super()._publish_status(status, channel, parent)
+        if status == "idle" and self._running:
+            self.main_loop.call_soon_threadsafe(self._still_busy)
+
+    def _still_busy(self) -> None:
+        if self._running:
+            super()._publish_status("busy", "shell", self._working)
 
     # -- questions of a front end
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -14,13 +15,15 @@ NARROW = 24
 """Characters that are never broken: an id, a time."""
 
 _LEFT = "text-align:left"
+_CODE = re.compile(r"`([^`]+)`")
 
 
 def html(columns: Sequence[str], rows: Sequence[Sequence[Any]], note: str = "") -> str:
     """An HTML table of the first rows."""
     head = "".join(f'<th style="{_LEFT}">{escape(name)}</th>' for name in columns)
     body = "".join(f"<tr>{''.join(map(_datum, row))}</tr>" for row in rows[:SHOWN])
-    last = f"<p>{escape(line)}</p>" if (line := _note(rows, note)) else ""
+    said = _CODE.sub(r"<code>\1</code>", escape(_note(rows, note)))
+    last = f"<p>{said}</p>" if said else ""
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{last}"
 
 

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook
 from playwright.sync_api import Page
 
-from agentos_jupyter.cli.demo import Made
-
-from .conftest import CHROMIUM
+from .conftest import CHROMIUM, picture, set_theme
 
 pytestmark = [
     pytest.mark.browser,
@@ -26,27 +20,20 @@ pytestmark = [
 HINT = "Say something to the agent"
 
 
-@pytest.fixture
-def written(project: Made, script: Callable[..., str]) -> Path:
-    """A notebook whose prompt keeps the agent at work until the file `go` is there."""
-    wait = "echo begun; until [ -e go ]; do sleep 0.1; done; rm go"
-    rules: list[dict[str, Any]] = [
-        {"when": {"role": "user", "match": "^also (.+)"}, "say": "I do **{1}**, too."},
-        {"when": {"role": "tool"}, "say": "Done."},
-        {"say": "I wait until you have decided.", "calls": [{"bash": {"command": wait}}]},
-    ]
-    (project.folder / "agentos.yaml").write_text(json.dumps({"model": script(rules)}))
-    spec = {"name": "agentos", "display_name": "AgentOS", "language": "agentos"}
-    path = project.folder / "steer.ipynb"
-    nbformat.write(new_notebook(cells=[new_code_cell("tidy up the notes")], metadata={"kernelspec": spec}), path)
-    return path
+WAIT = "echo begun; until [ -e go ]; do sleep 0.1; done; rm go"
+RULES: list[dict[str, Any]] = [
+    {"when": {"role": "user", "match": "^also (.+)"}, "say": "I do **{1}**, too."},
+    {"when": {"role": "tool"}, "say": "Done."},
+    {"say": "I wait until you have decided.", "calls": [{"bash": {"command": WAIT}}]},
+]
 
 
 @pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
-def test_a_person_steers_a_running_cell(lab: str, page: Page, written: Path, theme: str, tmp_path: Path) -> None:
-    themes = tmp_path / "lab" / "user-settings" / "@jupyterlab" / "apputils-extension"
-    themes.mkdir(parents=True)
-    (themes / "themes.jupyterlab-settings").write_text(json.dumps({"theme": theme}))
+def test_a_person_steers_a_running_cell(
+    lab: str, page: Page, write: Callable[..., Path], theme: str, tmp_path: Path
+) -> None:
+    written = write(RULES, "tidy up the notes")
+    set_theme(tmp_path, theme)
     page.goto(f"{lab}/doc/tree/{written.name}")
     page.get_by_text("AgentOS | Idle").wait_for(timeout=60_000)
     page.locator(".jp-Cell").first.click()
@@ -54,7 +41,7 @@ def test_a_person_steers_a_running_cell(lab: str, page: Page, written: Path, the
     field = page.get_by_placeholder(HINT)
     field.wait_for(timeout=40_000)
     page.wait_for_timeout(500)
-    _picture(page, f"field-{theme.split()[-1].lower()}")
+    picture(page, f"field-{theme.split()[-1].lower()}")
     field.fill("also sweep the floor")
     field.press("Enter")
     page.get_by_text("waits for the next turn").first.wait_for()
@@ -63,16 +50,10 @@ def test_a_person_steers_a_running_cell(lab: str, page: Page, written: Path, the
     page.locator(".jp-OutputArea-executeResult", has_text="I do sweep the floor, too.").wait_for(timeout=30_000)
     page.get_by_text("You: also sweep the floor").first.wait_for()
     assert field.count() == 0
-    _picture(page, f"steered-{theme.split()[-1].lower()}")
+    picture(page, f"steered-{theme.split()[-1].lower()}")
     page.keyboard.press("Control+s")
     page.wait_for_timeout(2000)
     saved = written.read_text()
     assert "I do **sweep the floor**, too." in saved
     assert "You: also sweep the floor" in saved
     assert "widget" not in saved
-
-
-def _picture(page: Page, name: str) -> None:
-    if folder := os.environ.get("PYTEST_SCREENSHOTS"):
-        page.add_style_tag(content=".Toastify, .jp-toastContainer { display: none }")
-        page.screenshot(path=Path(folder) / f"{name}.png")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from queue import Empty
 from typing import Any
 
 import pytest
@@ -79,6 +80,38 @@ def test_whatever_else_waits_for_its_turn(notebook: Notebook, working: tuple[str
     others = [notebook.begin(code) for code in (f"%attach {dispatch[:-1]}", f"%attach {dispatch}\n%cost", "%status")]
     (workspace / "go").touch()
     assert list(answers(notebook, [request, *others])) == [request, *others]
+
+
+def test_the_kernel_stays_busy_whatever_it_answers_beside(
+    notebook: Notebook, working: tuple[str, str], workspace: Path
+) -> None:
+    request, _ = working
+    client = notebook.client
+    for ask in (lambda: client.complete("%att", 4), lambda: client.comm_info(), lambda: _control(notebook)):
+        ask()
+        assert _last_state(notebook) == "busy"
+    (workspace / "go").touch()
+    notebook.end(request)
+    _control(notebook)
+    assert _last_state(notebook) == "idle"
+
+
+def _control(notebook: Notebook) -> None:
+    """What JupyterLab asks for each widget."""
+    client = notebook.client
+    client.control_channel.send(client.session.msg("create_subshell_request", {}))
+
+
+def _last_state(notebook: Notebook) -> str:
+    """The state a front end has heard last, when nothing comes any more."""
+    state = ""
+    while True:
+        try:
+            message = notebook.client.get_iopub_msg(timeout=1)
+        except Empty:
+            return state
+        if message["msg_type"] == "status":
+            state = message["content"]["execution_state"]
 
 
 @pytest.mark.parametrize("how", ["message", "signal"])
