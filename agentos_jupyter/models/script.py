@@ -32,13 +32,15 @@ class When(_Strict):
     """Conditions on the last observation, all of which must hold.
 
     `match` is searched in its text; `call` in the name, `arguments` in the command (or JSON) of the call it answers;
-    `turn` counts the replies since the last user message from 1.
+    `earlier` in what was said and printed before it, newest first; `turn` counts the replies since the last user
+    message from 1.
     """
 
     role: Literal["user", "tool"] | None = None
     match: Pattern | None = None
     call: Pattern | None = None
     arguments: Pattern | None = None
+    earlier: Pattern | None = None
     turn: int | None = Field(default=None, ge=1)
 
 

@@ -103,11 +103,17 @@ class ScriptedModel:
         )
 
     def _matches(self, when: When, seen: Seen, messages: Sequence[bytes]) -> Mapping[str, str] | None:
-        """The captured groups when all conditions hold; the groups of `match` win over those of the call."""
+        """The captured groups when all conditions hold; those of `match` win over the call's, and these over older ones."""
         if when.role is not None and when.role != seen.role:
             return None
         groups: dict[str, str] = {}
-        for pattern, text in ((when.call, seen.call), (when.arguments, seen.arguments), (when.match, seen.text)):
+        before = earlier(messages) if when.earlier is not None else ""
+        for pattern, text in (
+            (when.earlier, before),
+            (when.call, seen.call),
+            (when.arguments, seen.arguments),
+            (when.match, seen.text),
+        ):
             if pattern is None:
                 continue
             found = self._search(pattern, text)
@@ -154,6 +160,19 @@ def last_seen(messages: Sequence[bytes]) -> Seen:
             call, arguments = _answered(messages[:position][-_BACK:], message.get("tool_call_id"))
             return Seen("tool", _text(message.get("content")), call, arguments)
     return Seen("user", "")
+
+
+def earlier(messages: Sequence[bytes]) -> str:
+    """What was said and printed before the last observation, newest first, as far as it is looked at."""
+    texts: list[str] = []
+    size = 0
+    for encoded in reversed(messages[-_BACK:]):
+        message = json.loads(encoded)
+        if message.get("role") == "system" or size > _SEEN:
+            break
+        texts.append(_text(message.get("content")))
+        size += len(texts[-1])
+    return "\n".join(texts[1:])
 
 
 def turn(messages: Sequence[bytes]) -> int:

@@ -13,9 +13,13 @@ from agentos_jupyter.paths import PROTECTED, in_state
 Stamp = tuple[int, int, int, int, int]
 """(size, mtime ns, ctime ns, inode, mode)"""
 Listing = Mapping[str, Stamp]
-"""Path below the root → stamp, for everything that is not a folder."""
+"""Path below the root → stamp, for everything that is not a folder; a made folder (`.venv/`) is one entry."""
 
 _GIT = ".git"
+_MADE = frozenset({"__pycache__", "node_modules", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis"})
+"""Folders that programs make and fill: two thousand files of theirs would bury the three that somebody wrote."""
+_VENV = "pyvenv.cfg"
+"""What makes a folder a virtual environment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,31 +35,48 @@ class Changes:
 def listing(root: Path) -> dict[str, Stamp]:
     """Every file below `root` but those of the state folder and of git. What vanishes meanwhile is left out."""
     found: dict[str, Stamp] = {}
-    waiting = [""]
+    waiting = [("", "")]
     while waiting:
-        below = waiting.pop()
+        below, made = waiting.pop()
+        made = made or (below if _is_made(root, below) else "")
         try:
             with os.scandir(os.path.join(root, below)) as entries:
                 for entry in entries:
-                    _note(entry, below + entry.name, found, waiting)
+                    _note(entry, below + entry.name, made, found, waiting)
         except OSError:
             continue
     return found
 
 
-def _note(entry: os.DirEntry[str], path: str, found: dict[str, Stamp], waiting: list[str]) -> None:
+def _is_made(root: Path, below: str) -> bool:
+    """Whether programs made this folder: it then stands in the listing as one entry, whatever is in it."""
+    if not below:
+        return False
+    return os.path.basename(below[:-1]) in _MADE or os.path.lexists(os.path.join(root, below, _VENV))
+
+
+def _note(
+    entry: os.DirEntry[str], path: str, made: str, found: dict[str, Stamp], waiting: list[tuple[str, str]]
+) -> None:
     if entry.name == _GIT or in_state(path):
         return
     try:
         if entry.is_dir(follow_symlinks=False):
-            waiting.append(path + "/")
+            waiting.append((path + "/", made))
             return
         seen = entry.stat(follow_symlinks=False)
     except OSError:
         return
     if seen.st_size == 0 and path in PROTECTED and stat.S_ISREG(seen.st_mode):
         return  # a placeholder, which comes and goes with the sandbox
-    found[path] = (seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_ino, seen.st_mode)
+    stamp = (seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_ino, seen.st_mode)
+    found[made or path] = _together(found[made], stamp) if made in found else stamp
+
+
+def _together(one: Stamp, other: Stamp) -> Stamp:
+    """One stamp for several files: it changes when any of them does, comes or goes."""
+    newest = max(one[1], other[1]), max(one[2], other[2])
+    return one[0] + other[0], *newest, one[3] + other[3], one[4] + other[4]
 
 
 def diff(before: Listing, after: Listing, most: int = 1000) -> Changes:

@@ -43,6 +43,9 @@ _ENVIRON = {
     "TERM": "dumb",
     "TMPDIR": "/tmp",
     "PAGER": "cat",
+    # No network: five attempts and a look for a newer pip would only take ten seconds to say so.
+    "PIP_RETRIES": "0",
+    "PIP_DISABLE_PIP_VERSION_CHECK": "1",
     "GIT_PAGER": "cat",
     "GIT_EDITOR": "true",
     "GIT_TERMINAL_PROMPT": "0",

@@ -51,6 +51,19 @@ async def test_the_first_rule_that_matches_answers(ask: Ask) -> None:
     assert (done.text, done.scripted, done.model, done.usage.usd) == ("b", True, "scripted:script.yaml", 0.0)
 
 
+async def test_what_was_said_earlier_is_found_newest_first_and_the_last_observation_wins(ask: Ask) -> None:
+    text = """
+rules:
+- when: {match: 'add (?P<what>\\w+)', earlier: 'call it (?P<name>\\w+)(?P<what>)'}
+  say: "{what} to {name}"
+"""
+    said = [message("system", "call it nothing"), message("user", "call it tally"), message("assistant", "Yes.")]
+    assert (await ask(text, *said, message("user", "add tests"))).text == "tests to tally"
+    renamed = [*said, message("user", "no, call it count"), message("assistant", "Yes.")]
+    assert (await ask(text, *renamed, message("user", "add tests"))).text == "tests to count"
+    assert "thinks nothing" in (await ask(text, message("system", "call it x"), message("user", "add tests"))).text
+
+
 async def test_groups_are_filled_in_and_quoted(ask: Ask) -> None:
     text = """
 rules:

@@ -26,6 +26,32 @@ def test_what_a_person_would_say(tmp_path: Path) -> None:
     assert (changes.deleted, changes.more) == (["deleted"], 0)
 
 
+def test_folders_that_programs_fill_are_one_entry_each(tmp_path: Path) -> None:
+    (tmp_path / "pkg" / "__pycache__").mkdir(parents=True)
+    (tmp_path / "pkg" / "__pycache__" / "a.pyc").write_text("1")
+    before = listing(tmp_path)
+    for name in ("lib/one.py", "lib/two.py", "bin/python"):
+        (tmp_path / ".venv" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / ".venv" / name).write_text("x")
+    (tmp_path / ".venv" / "pyvenv.cfg").touch()
+    (tmp_path / "pkg" / "__pycache__" / "b.pyc").write_text("2")
+    (tmp_path / "pkg" / "a.py").write_text("3")
+    changes = diff(before, listing(tmp_path))
+    assert (changes.created, changes.modified) == ([".venv/", "pkg/a.py"], ["pkg/__pycache__/"])
+
+    before = listing(tmp_path)
+    (tmp_path / ".venv" / "lib" / "two.py").unlink()
+    (tmp_path / "pkg" / "__pycache__" / "b.pyc").write_text("3")
+    assert diff(before, listing(tmp_path)).modified == [".venv/", "pkg/__pycache__/"]
+
+
+def test_the_root_itself_is_never_taken_for_an_environment(tmp_path: Path) -> None:
+    (tmp_path / "pyvenv.cfg").touch()
+    before = listing(tmp_path)
+    (tmp_path / "a.py").touch()
+    assert diff(before, listing(tmp_path)).created == ["a.py"]
+
+
 def test_a_change_with_its_time_set_back_is_seen(tmp_path: Path) -> None:
     (tmp_path / "f").write_text("one")
     seen = (tmp_path / "f").stat()
