@@ -142,6 +142,7 @@ class Settings(_Strict):
 
     workspace: Path
     model: Name | None = None
+    models: dict[str, Annotated[Role, BeforeValidator(_role)]] = {}
     roles: dict[str, Annotated[Role, BeforeValidator(_role)]] = {}
     providers: dict[str, ProviderSettings] = {}
     limits: dict[str, Any] = {}
@@ -156,6 +157,18 @@ class Settings(_Strict):
         """Everything an agent may only read: the constant list and the folders this file names."""
         named = (*self.protect, self.agents, self.tools)
         return tuple(dict.fromkeys((*paths.PROTECTED, *(str(PurePosixPath(name)) for name in named if name))))
+
+    @field_validator("models")
+    @classmethod
+    def _short(cls, value: dict[str, Role]) -> dict[str, Role]:
+        for name in value:
+            if not re.fullmatch(r"[\w.-]{1,100}", name) or name == "human":
+                raise PydanticCustomError(
+                    "model_name",
+                    "{name} cannot name a model: letters, digits, - . and _ can, and human is one already",
+                    {"name": repr(name)},
+                )
+        return value
 
     @field_validator("protect", "agents", "tools")
     @classmethod

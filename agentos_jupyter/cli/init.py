@@ -17,6 +17,10 @@ TEMPLATE = """\
 # `agentos key set openrouter` keeps a key; never write one here.
 #model: openrouter/auto
 
+# Short names for models (`%model quick`).
+#models:
+#  quick: openrouter/auto
+
 # Models for other parts, with those that step in when one cannot answer.
 #roles:
 #  worker: {model: openrouter/auto, fallbacks: [scripted:demo]}

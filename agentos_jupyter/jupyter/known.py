@@ -74,10 +74,16 @@ def _sessions(found: Mapping[str, Any]) -> list[str]:
     return [each["name"] for each in found["sessions"]] + [each["id"] for each in found["sessions"]]
 
 
+def _models(found: Mapping[str, Any]) -> list[str]:
+    """Short names and roles stand for a model as its own name does."""
+    called = [each["role"] for each in found["models"] if each["role"] not in (None, "default")]
+    return called + [each["name"] for each in found["models"]]
+
+
 _ASK: dict[str, tuple[str, dict[str, Any], Callable[[Any], list[str]]]] = {
     SESSION: ("session.list", {"limit": LISTED}, _sessions),
     DISPATCH: ("dispatch.list", {"limit": LISTED}, lambda found: [each["id"] for each in found["dispatches"]]),
-    MODEL: ("model.list", {}, lambda found: [each["name"] for each in found["models"]]),
+    MODEL: ("model.list", {}, _models),
     AGENT: ("agent.list", {}, lambda found: [each["name"] for each in found["agents"]]),
     HOOK: ("hook.list", {}, lambda found: [each["name"] for each in found["hooks"]]),
     SKILL: ("skill.list", {}, lambda found: [each["name"] for each in found["skills"]]),

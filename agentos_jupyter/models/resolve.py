@@ -107,7 +107,17 @@ class Models:
         return chain
 
     def choice(self, name: str | None = None) -> Choice:
-        """Which names stand behind a name, a role, or nothing, and why."""
+        """Which models stand behind a name, a role, or nothing, and why."""
+        chosen = self._chosen(name)
+        names = (one for each in chosen.names for one in self._behind(each))
+        return Choice(tuple(dict.fromkeys(names)), chosen.why)
+
+    def _behind(self, name: str) -> tuple[str, ...]:
+        """The models that `models:` of agentos.yaml gives a short name; any other name is itself."""
+        found = self._settings.models.get(name)
+        return (name,) if found is None else (found.model, *found.fallbacks)
+
+    def _chosen(self, name: str | None) -> Choice:
         roles = self._settings.roles
         if name is None or (name in ROLES and name not in roles) or name == "orchestrator":
             return self._default()
@@ -140,7 +150,12 @@ class Models:
             return self._of_kind(kind, rest)
         provider, slash, model = name.partition("/")
         if not slash or not model:
-            known = {*self._settings.roles, *ROLES, *(f"{one}/<model>" for one in self._providers())}
+            known = {
+                *self._settings.models,
+                *self._settings.roles,
+                *ROLES,
+                *(f"{one}/<model>" for one in self._providers()),
+            }
             raise ModelNotFound(nearest("model or role", name, known) + " A model is <provider>/<model id>.")
         if provider in KNOWN or self._access.address(provider)[0] is not None:
             return self._direct(name, provider, model)
@@ -227,19 +242,19 @@ class Models:
 
     def default(self) -> Listed:
         """The model that is asked where nothing names one."""
-        return self._listed(self._default().names[0], "default")
+        return self._listed(self.choice().names[0], "default")
 
     def list(self) -> Sequence[Listed]:
         """Every model that something names, with what is missing; the scripted demonstration is always there."""
         settings = self._settings
-        named: dict[str, str | None] = dict.fromkeys(self._default().names, "default")
-        for role, one in settings.roles.items():
-            named |= {name: role for name in (one.model, *one.fallbacks) if name not in named}
+        named: dict[str, str | None] = dict.fromkeys(self.choice().names, "default")
+        for called in (*settings.roles, *settings.models):
+            named |= {name: called for name in self.choice(called).names if name not in named}
         ready = [f"{name}/{model}" for name, one in settings.providers.items() for model in one.models]
         hosted = ["openrouter/auto"] if self._environ.get("OPENROUTER_API_KEY") else []
-        for name in (settings.model, *ready, *hosted, DEMO):
-            if name:
-                named.setdefault(name, None)
+        chosen = self.choice(settings.model).names if settings.model else ()
+        for name in (*chosen, *ready, *hosted, DEMO):
+            named.setdefault(name, None)
         return [self._listed(name, role) for name, role in named.items()]
 
     def _listed(self, name: str, role: str | None) -> Listed:

@@ -85,6 +85,22 @@ def test_a_role_has_its_fallbacks_and_an_unwritten_role_the_default(workspace: P
     assert [model.name for model in found.resolve("compactor")] == ["scripted:demo"]
 
 
+def test_a_short_name_stands_for_a_model_and_its_fallbacks_wherever_one_is_named(workspace: Path) -> None:
+    text = (
+        "{model: a, models: {a: {model: ollama/x, fallbacks: [ollama/y]}, b: ollama/z},"
+        " roles: {worker: {model: b, fallbacks: [a, ollama/z]}}}"
+    )
+    found = models(workspace, text)
+    assert [model.name for model in found.resolve()] == ["ollama/x", "ollama/y"]
+    assert [model.name for model in found.resolve("worker")] == ["ollama/z", "ollama/x", "ollama/y"]
+    assert [model.name for model in models(workspace, text, AGENTOS_MODEL="b").resolve()] == ["ollama/z"]
+    assert {(each.name, each.role) for each in found.list()} >= {("ollama/x", "default"), ("ollama/z", "worker")}
+    with pytest.raises(ConfigError, match="cannot name a model"):
+        models(workspace, "models: {human: ollama/a}")
+    with pytest.raises(ModelNotFound, match="did you mean 'careful'"):
+        models(workspace, "models: {careful: ollama/a}").resolve("carefull")
+
+
 WRONG = {
     "opnai/gpt": (ModelNotFound, "no provider named 'opnai'; did you mean 'openai'?"),
     "gpt-5": (ModelNotFound, "no model or role named 'gpt-5'"),
