@@ -8,12 +8,6 @@ from typing import Any
 from agentos_jupyter.jupyter.markdown import safe_markdown
 from agentos_jupyter.jupyter.safe import one_line, plain
 
-CACHES = frozenset(
-    {"__pycache__", ".hypothesis", ".ipynb_checkpoints", ".mypy_cache", ".pytest_cache", ".ruff_cache", "node_modules"}
-)
-"""Folders that tools fill by themselves: they are counted where a person asks what an agent changed."""
-
-
 def answer(info: Mapping[str, Any]) -> dict[str, str]:
     """The answer as Markdown and plain text; a scripted or replayed one is named as such."""
     text = str(info["answer"]).strip()
@@ -57,17 +51,17 @@ def borrowed(info: Mapping[str, Any]) -> str:
 
 
 def changes(changed: Mapping[str, Any]) -> str:
-    """The changed files in a few words."""
+    """The changed files in a few words; the folders that programs fill (`__pycache__/`) come last."""
     names = [f"+{name}" for name in changed.get("created", [])]
     names += [f"~{name}" for name in changed.get("modified", [])]
     names += [f"-{name}" for name in changed.get("deleted", [])]
-    shown = [name for name in names if CACHES.isdisjoint(name[1:].split("/"))]
-    more = changed.get("more", 0) + max(0, len(shown) - 8)
-    parts = [
-        " ".join(one_line(name, 60) for name in shown[:8]) + (f" and {more} more" if more else ""),
-        f"{len(names) - len(shown)} in caches" if len(names) > len(shown) else "",
-    ]
-    return f"files: {', '.join(part.strip() for part in parts if part)}" if names else ""
+    names.sort(key=lambda name: name.endswith("/"))
+    more = changed.get("more", 0) + max(0, len(names) - 8)
+    return (
+        f"files: {' '.join(one_line(name, 60) for name in names[:8])}{f' and {more} more' if more else ''}"
+        if names
+        else ""
+    )
 
 
 def count(number: int, word: str) -> str:
