@@ -64,7 +64,9 @@ async def _named(run: CellRun, name: str) -> None:
 
 async def _use(run: CellRun, found: dict[str, Any]) -> None:
     await run.desk.use(found)
-    lines = [f"Going on with session {one_line(found['name'])} ({found['id']}): {count(found['turns'], 'turn') or 'no turn'} so far."]
+    lines = [
+        f"Going on with session {one_line(found['name'])} ({found['id']}): {count(found['turns'], 'turn') or 'no turn'} so far."
+    ]
     if open_end := found.get("unfinished") or await _lost(run, found["id"]):
         lines.append(_not_ended(open_end, found.get("holder")))
     run.screen.note("\n".join(lines))

@@ -322,5 +322,6 @@ def _check_spend(dispatch: Dispatch) -> None:
     used = usage.input + usage.output
     if used >= limits.get("tokens", math.inf):
         raise BudgetExceeded(f"The dispatch used {used} tokens (limits.tokens is {limits['tokens']}): {cure}")
-    if (usage.usd or 0.0) >= limits.get("usd", math.inf):
-        raise BudgetExceeded(f"The dispatch cost ${usage.usd:.4f} (limits.usd is {limits['usd']:g}): {cure}")
+    usd = usage.usd or 0.0
+    if usd >= limits.get("usd", math.inf):
+        raise BudgetExceeded(f"The dispatch cost ${usd:.4f} (limits.usd is {limits['usd']:g}): {cure}")
