@@ -8,6 +8,7 @@ from typing import Any
 from agentos_jupyter.jupyter.markdown import safe_markdown
 from agentos_jupyter.jupyter.safe import one_line, plain
 
+
 def answer(info: Mapping[str, Any]) -> dict[str, str]:
     """The answer as Markdown and plain text; a scripted or replayed one is named as such."""
     text = str(info["answer"]).strip()
