@@ -176,8 +176,9 @@ def log(link: SyncLink) -> Check:
 
 
 def services(link: SyncLink, info: dict[str, Any]) -> Check:
-    """What the daemon says of its own health; its model has a line of its own."""
-    problems = [problem for problem in link.call("system.health")["problems"] if problem != info["model_problem"]]
+    """What the daemon says of its own health; its model and the disk have lines of their own."""
+    elsewhere = {info["model_problem"], *link.call("storage.get")["problems"]}
+    problems = [problem for problem in link.call("system.health")["problems"] if problem not in elsewhere]
     return Check(
         "services", not problems, "; ".join(problems) or f"{info['engine']} answers", "the sentence says what to do"
     )

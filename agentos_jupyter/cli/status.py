@@ -70,13 +70,14 @@ def gather(workspace: Path) -> dict[str, Any]:
     try:
         with SyncLink(workspace, start=False) as link:
             daemon: dict[str, Any] | None = link.call("system.info")
+            problems = list(link.call("storage.get")["problems"])
     except DaemonUnavailable:
-        daemon = None
+        daemon, problems = None, []
     return {
         "workspace": str(workspace),
         "version": __version__,
         "daemon": daemon,
-        "storage": asdict(storage.measure(workspace)),
+        "storage": asdict(storage.measure(workspace)) | {"problems": problems},
         "sandbox": sandbox(),
     }
 
@@ -109,7 +110,7 @@ def kept(found: dict[str, Any]) -> dict[str, str]:
     """Lines on what else lies on the disk, and on the last backup; a failure to make one is said until one is made."""
     lines = {
         "content": f"{text.size(found['blobs'])}, and {text.size(found['other'])} of other state",
-        "disk": f"{text.size(found['free'])} free",
+        "disk": "; ".join([f"{text.size(found['free'])} free", *found["problems"]]),
         "backup": _backup(found["backup"]) if found["backup"] else "none yet",
     }
     if found["failed"]:

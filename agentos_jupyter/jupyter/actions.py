@@ -240,11 +240,23 @@ async def status(run: CellRun, args: str) -> None:
             if session_info
             else "none yet: the first prompt begins one",
         ),
-        ("log", f"{info['position']} events, {info['log_bytes'] / 1e6:.1f} MB"),
+        *_kept(info["position"], await run.desk.call("storage.get")),
         *(("salvaged", salvage) for salvage in info.get("salvages", ())),
         *(("problem", problem) for problem in health["problems"]),
     ]
     run.screen.note(pairs(rows))
+
+
+def _kept(events: int, found: dict[str, Any]) -> list[tuple[str, str]]:
+    """What is kept on the disk, how much room is left, and when it was last copied."""
+    content = f"{found['blobs'] / 1e6:.1f} MB of content, {found['other'] / 1e6:.1f} MB of other state"
+    last, failed = found["backup"], found["failed"]
+    backup = f"{when(last['made'])}, up to event {last['position']}" if last else "none yet: `agentos backup FOLDER`"
+    return [
+        ("log", f"{events} events, {found['log'] / 1e6:.1f} MB, {content}"),
+        ("disk", f"{found['free'] / 1e9:.1f} GB free"),
+        ("backup", backup + (f"; then failed: {failed['message']}" if failed else "")),
+    ]
 
 
 _ALL = (agent, attach, budget, context, cost, dispatch, help, hook, model, runs, session, skill, status, steer, verify)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import re
@@ -41,6 +42,7 @@ class Blobs:
         self._uploads: dict[str, _Upload] = {}
         self._finished: dict[str, tuple[int, str]] = {}
         self._lock = threading.Lock()
+        self._going = threading.Lock()
 
     def path(self, digest: str) -> Path:
         """Where a digest's bytes are. Raises `ContentNotFound` for what is not `sha256:` and 64 hexadecimal digits."""
@@ -72,7 +74,7 @@ class Blobs:
     def put_now(self, data: bytes) -> str:
         """`put`, blocking."""
         digest = "sha256:" + hashlib.sha256(data).hexdigest()
-        if self.has(digest):
+        if self._renewed(digest):
             return digest
         try:
             path, file = self._temporary()
@@ -116,6 +118,23 @@ class Blobs:
         if upload is not None:
             upload.file.close()
             upload.path.unlink(missing_ok=True)
+
+    def remove(self, digest: str, before: float) -> int:
+        """Remove a blob that was last put before a time (seconds since 1970); its bytes, 0 where it stays."""
+        path = self.path(digest)
+        with self._going, contextlib.suppress(FileNotFoundError):
+            found = path.stat()
+            if found.st_mtime < before:
+                path.unlink()
+                return found.st_size
+        return 0
+
+    def _renewed(self, digest: str) -> bool:
+        """Whether it is stored already; it counts as just put, because somebody is about to name it."""
+        with self._going, contextlib.suppress(FileNotFoundError):
+            os.utime(self.path(digest))
+            return True
+        return False
 
     def close(self) -> None:
         """Forget all unfinished uploads."""
@@ -204,7 +223,7 @@ class Blobs:
         while len(self._finished) >= MAX_UPLOADS:
             self._finished.pop(next(iter(self._finished)))
         self._finished[id] = (upload.size, digest)
-        if self.has(digest):
+        if self._renewed(digest):
             upload.path.unlink(missing_ok=True)
         else:
             self._install(upload.path, digest)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any, TypeVar
 import duckdb
 
 from agentos_jupyter.errors import LogDamaged, LogError
-from agentos_jupyter.log import canonical
+from agentos_jupyter.log import canonical, garbage, ordering
 from agentos_jupyter.log.blobs import Blobs
 from agentos_jupyter.log.failure import CURE, explain
 from agentos_jupyter.log.holding import Held, Holding
@@ -163,11 +164,57 @@ class Log:
         The copying is another process's work: this one would drop DuckDB's lock when it closes the file.
         """
         holding = Holding(self.folder)
-        held = await self.between(lambda con: holding.begin(con, self._writer.last))
         try:
-            yield held
+            yield await self.between(lambda con: holding.begin(con, self._writer.last))
         finally:
             await asyncio.shield(self.between(lambda con: holding.end()))
+
+    async def order(self) -> bool:
+        """Order the rows by stream (see `ordering`), while appends go on; cancelled, it leaves the log as it was.
+
+        The last step, which appends wait for, is short. False where the log holds nothing.
+        """
+        upto, stop = self.position, threading.Event()
+        cursor = self._cursor()
+        building = self._submit(lambda: ordering.build(cursor, upto, stop.is_set))
+        try:
+            built = await asyncio.shield(building)
+        except asyncio.CancelledError:
+            stop.set()
+            await asyncio.wait([building])
+            raise
+        except duckdb.Error as error:
+            await self.between(ordering.drop)
+            raise explain(error, self.folder / DATABASE) from error
+        finally:
+            cursor.close()
+        if built:
+            await self.between(lambda con: ordering.take_over(con, upto))
+            await self.checkpoint()
+        return built
+
+    async def collect(self, seconds: float, dry: bool) -> list[tuple[str, int]]:
+        """Remove blobs that no event names and that were put longer ago than so many seconds; digests and bytes.
+
+        With `dry` nothing is removed.
+        """
+        before, until = time.time() - seconds, self.position
+        named = await self._thread(self._ask, lambda cursor: garbage.named(cursor, self.blobs))
+        found = await self._thread(lambda: list(garbage.unnamed(self.blobs, named, seconds)))
+        if dry or not found:
+            return found
+        named |= await self._thread(self._ask, lambda cursor: garbage.named(cursor, self.blobs, until))
+        going = [(digest, size) for digest, size in found if digest not in named]
+        return await self._thread(lambda: [each for each in going if self.blobs.remove(each[0], before)])
+
+    async def tidy(self) -> None:
+        """Remove what an ordering that was killed left."""
+        if await self._thread(self._ask, ordering.left_over):
+            await self.between(ordering.drop)
+
+    async def checkpoint(self) -> None:
+        """Move the write-ahead log into the database; appends wait for it."""
+        await self.between(lambda con: con.execute("checkpoint"))
 
     async def between(self, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
         """Have `work` done with the writer's connection between two commits; appends wait for it."""
@@ -199,14 +246,17 @@ class Log:
         with self._root_lock:
             return self._root.cursor()
 
-    def _rows(self, sql: str, parameters: list[Any]) -> list[tuple[Any, ...]]:
+    def _ask(self, question: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
         cursor = self._cursor()
         try:
-            return cursor.execute(sql, parameters).fetchall()
+            return question(cursor)
         except duckdb.Error as error:
             raise explain(error, self.folder / DATABASE) from error
         finally:
             cursor.close()
+
+    def _rows(self, sql: str, parameters: list[Any]) -> list[tuple[Any, ...]]:
+        return self._ask(lambda cursor: cursor.execute(sql, parameters).fetchall())
 
     def _verified(self, stream: str, version: int, head: str) -> int:
         previous = stream

@@ -105,6 +105,8 @@ class Writer:
         answer: Future[T] = Future()
 
         def do() -> None:
+            if not answer.set_running_or_notify_cancel():
+                return
             try:
                 if self._broken is not None:
                     raise self._broken_again()

@@ -8,16 +8,19 @@ import logging
 import shutil
 import time
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agentos_jupyter import config, storage
+from agentos_jupyter import config, paths, storage
 from agentos_jupyter.config import BackupSettings
 from agentos_jupyter.errors import AgentOSError, BackupRefused
+from agentos_jupyter.limits import Limits
 from agentos_jupyter.log import backups
-from agentos_jupyter.microkernel import backup
+from agentos_jupyter.microkernel import backup, retention
+from agentos_jupyter.microkernel.retention import Find
 
 if TYPE_CHECKING:
     from agentos_jupyter.microkernel.kernel import Microkernel
@@ -28,6 +31,16 @@ NO_FOLDER = (
     "Name a folder for backups: `agentos backup FOLDER`, or write `backup: {folder: ~/backups, every: 1d, keep: 7}` into "
     "config.yaml of your configuration folder (agentos help backup)."
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Upkept:
+    """What upkeep came to: what was removed, what is a person's to remove, how many events were ordered, or why not."""
+
+    removed: list[Find]
+    yours: list[Find]
+    ordered: int
+    why: str
 
 
 class Upkeep:
@@ -55,13 +68,19 @@ class Upkeep:
 
     async def run(self) -> None:
         """Until cancelled: look, do what is due, wait."""
+        await self._try(self._kernel.log.tidy)
         while True:
-            for work in (self._look_at_disk, self._back_up_when_due):
-                try:
-                    await work()
-                except (AgentOSError, OSError) as error:
-                    log.error("upkeep: %s", error)
+            await self._try(self._look_at_disk)
+            await self._try(self._back_up_when_due)
             await asyncio.sleep(self._kernel.limits().look)
+            await self._try(self._maintain_when_due)
+
+    async def _try(self, work: Callable[[], Awaitable[None]]) -> None:
+        """What fails is logged, and tried again at the next look."""
+        try:
+            await work()
+        except (AgentOSError, OSError) as error:
+            log.error("upkeep: %s", error)
 
     # -- the disk
 
@@ -80,6 +99,65 @@ class Upkeep:
             return []
         self._told.add(caller)
         return [self.warning]
+
+    # -- order
+
+    async def maintain(self, dry: bool = False, least: int = 1) -> Upkept:
+        """Order the rows when `least` events came since, make a checkpoint, and remove what is past its time."""
+        kernel = self._kernel
+        async with self.alone():
+            removed = await self._removed(dry, retention.old)
+            since = self._unordered()
+            ordered, why = (0, "") if since < least else (since, self._no_room())
+            if ordered and not dry and not why:
+                until = kernel.log.position
+                await kernel.log.order()
+                storage.note(kernel.workspace, ordered=until)
+            elif not dry:
+                await kernel.log.checkpoint()
+            if not dry:
+                storage.note(kernel.workspace, maintained=time.time())
+            mine = await asyncio.to_thread(retention.yours, paths.state_dir(kernel.workspace))
+        return Upkept(removed, mine, 0 if why else ordered, why)
+
+    async def collect(self, dry: bool = False) -> Upkept:
+        """Remove only what nobody can miss: content that no event names, and what was cut off."""
+        async with self.alone():
+            return Upkept(await self._removed(dry), [], 0, "")
+
+    async def _removed(self, dry: bool, *more: Callable[[Path, Limits], Iterable[tuple[str, Path]]]) -> list[Find]:
+        kernel, limits = self._kernel, self._kernel.limits()
+        state = paths.state_dir(kernel.workspace)
+        blobs = [Find("content", *each) for each in await kernel.log.collect(limits.keep_blobs, dry)]
+
+        def files() -> list[Find]:
+            return retention.remove(
+                [*retention.cut_off(state), *(each for old in more for each in old(state, limits))], dry
+            )
+
+        return blobs + await asyncio.to_thread(files)
+
+    def _unordered(self) -> int:
+        """Events since the rows were last ordered; all, where the note is of another log."""
+        position, ordered = self._kernel.log.position, storage.notes(self._kernel.workspace).get("ordered", 0)
+        return position - ordered if isinstance(ordered, int) and 0 <= ordered <= position else position
+
+    def _no_room(self) -> str:
+        """Why the rows cannot be ordered; empty when they can."""
+        kernel = self._kernel
+        need = kernel.log_bytes() + kernel.limits().disk_low
+        free = shutil.disk_usage(kernel.workspace).free
+        if free >= need:
+            return ""
+        return f"the rows were not ordered: that needs {need / 1e9:.2f} GB and {free / 1e9:.2f} GB are free"
+
+    async def _maintain_when_due(self) -> None:
+        kernel, limits = self._kernel, self._kernel.limits()
+        last = storage.notes(kernel.workspace).get("maintained", 0)
+        due = not isinstance(last, int | float) or not 0 <= time.time() - last < limits.upkeep
+        if due and not kernel.at_work and not self._one.locked():
+            done = await self.maintain(least=limits.cluster)
+            log.info("upkeep: %s events ordered, %s things removed %s", done.ordered, len(done.removed), done.why)
 
     # -- backups
 

@@ -53,6 +53,31 @@ class BackupInfo(TypedDict):
     freed: int
 
 
+class Removed(TypedDict):
+    """Things of one kind (`content`, `runs`, `logs`, `cut off`): how many, their bytes, and the first names."""
+
+    kind: str
+    count: int
+    bytes: int
+    names: list[str]
+
+
+class Kept(TypedDict):
+    """Something that a person alone removes."""
+
+    name: str
+    bytes: int
+
+
+class UpkeepInfo(TypedDict):
+    """What upkeep came to: what was `removed`, what is `yours` to remove, how many events were `ordered`, or `why` not."""
+
+    removed: list[Removed]
+    yours: list[Kept]
+    ordered: int
+    why: str
+
+
 class LastBackup(TypedDict):
     """The last backup: `made` is UTC, `position` its last event."""
 
@@ -505,6 +530,14 @@ class Storage:
         """Make a backup of the log, all content and whatever else is state, while work goes on."""
         return await self._call("storage.backup", _given(folder=folder, keep=keep))
 
+    async def maintain(self, *, dry: bool | None = None) -> UpkeepInfo:
+        """Order the log's rows by session, make a checkpoint, and remove what is past its time (limits.keep_*); no event."""
+        return await self._call("storage.maintain", _given(dry=dry))
+
+    async def collect(self, *, dry: bool | None = None) -> UpkeepInfo:
+        """Remove what nobody can miss: content that no event names (after limits.keep_blobs), and what was cut off."""
+        return await self._call("storage.collect", _given(dry=dry))
+
     async def get(self) -> StorageInfo:
         """What the workspace takes on the disk, and its last backup."""
         return await self._call("storage.get", {})
@@ -758,6 +791,14 @@ class SyncStorage:
     def backup(self, *, folder: str | None = None, keep: int | None = None) -> BackupInfo:
         """Make a backup of the log, all content and whatever else is state, while work goes on."""
         return self._call("storage.backup", _given(folder=folder, keep=keep))
+
+    def maintain(self, *, dry: bool | None = None) -> UpkeepInfo:
+        """Order the log's rows by session, make a checkpoint, and remove what is past its time (limits.keep_*); no event."""
+        return self._call("storage.maintain", _given(dry=dry))
+
+    def collect(self, *, dry: bool | None = None) -> UpkeepInfo:
+        """Remove what nobody can miss: content that no event names (after limits.keep_blobs), and what was cut off."""
+        return self._call("storage.collect", _given(dry=dry))
 
     def get(self) -> StorageInfo:
         """What the workspace takes on the disk, and its last backup."""

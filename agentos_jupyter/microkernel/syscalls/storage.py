@@ -10,8 +10,10 @@ from pydantic import Field
 
 from agentos_jupyter import storage
 from agentos_jupyter.errors import InvalidParams
+from agentos_jupyter.microkernel.retention import summed
 from agentos_jupyter.microkernel.sessions import Caller
 from agentos_jupyter.microkernel.table import Empty, Shape, namespace
+from agentos_jupyter.microkernel.upkeep import Upkept
 
 if TYPE_CHECKING:
     from agentos_jupyter.microkernel.kernel import Microkernel
@@ -69,6 +71,62 @@ class StorageInfo(Shape):
     problems: list[str]
 
 
+class Keep(Shape):
+    """With `dry` nothing is changed: what would be done is told."""
+
+    dry: bool = False
+
+
+class Removed(Shape):
+    """Things of one kind (`content`, `runs`, `logs`, `cut off`): how many, their bytes, and the first names."""
+
+    kind: str
+    count: int
+    bytes: int
+    names: list[str]
+
+
+class Kept(Shape):
+    """Something that a person alone removes."""
+
+    name: str
+    bytes: int
+
+
+class UpkeepInfo(Shape):
+    """What upkeep came to: what was `removed`, what is `yours` to remove, how many events were `ordered`, or `why` not."""
+
+    removed: list[Removed]
+    yours: list[Kept]
+    ordered: int
+    why: str
+
+
+def _told(done: Upkept) -> UpkeepInfo:
+    removed = [
+        Removed(kind=kind, count=count, bytes=size, names=names)
+        for kind, (count, size, names) in summed(done.removed).items()
+    ]
+    yours = [Kept(name=each.name, bytes=each.bytes) for each in done.yours]
+    return UpkeepInfo(removed=removed, yours=yours, ordered=done.ordered, why=done.why)
+
+
+async def maintain(kernel: Microkernel, caller: Caller, params: Keep) -> UpkeepInfo:
+    """Order the log's rows by session, make a checkpoint, and remove what is past its time (limits.keep_*); no event.
+
+    Raises `backup.refused` while other upkeep is at work.
+    """
+    return _told(await kernel.upkeep.maintain(params.dry))
+
+
+async def collect(kernel: Microkernel, caller: Caller, params: Keep) -> UpkeepInfo:
+    """Remove what nobody can miss: content that no event names (after limits.keep_blobs), and what was cut off.
+
+    Raises `backup.refused` while other upkeep is at work.
+    """
+    return _told(await kernel.upkeep.collect(params.dry))
+
+
 async def backup(kernel: Microkernel, caller: Caller, params: Backup) -> BackupInfo:
     """Make a backup of the log, all content and whatever else is state, while work goes on.
 
@@ -96,4 +154,4 @@ async def get(kernel: Microkernel, caller: Caller, params: Empty) -> StorageInfo
     )
 
 
-CALLS = namespace("storage", writes=(backup,), reads=(get,))
+CALLS = namespace("storage", writes=(backup, maintain, collect), reads=(get,))
