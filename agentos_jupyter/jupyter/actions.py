@@ -168,7 +168,7 @@ async def attach(run: CellRun, args: str) -> Answer | None:
         {"session": info["session"], "dispatch": info["id"], "from": info["first"], "harness": info["harness"]}
     )
     run.screen.add(Note(f"{info['id']}: {one_line(info['prompt'], 200)}"))
-    watch = Watch(run.screen, info["kind"] == "person", info["started"])
+    watch = Watch(run.screen, info["kind"] == "person", info["seconds"])
     async with watch.ticking():
         ended = await run.desk.call("dispatch.follow", {"dispatch": info["id"]}, watch.followed)
     if ended["status"] == "running":

@@ -8,7 +8,6 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -30,17 +29,19 @@ MARKS = {
 
 
 class Watch:
-    """The unit's observer for one dispatch. `quiet` is a person's own command: its output is shown as it is."""
+    """The unit's observer for one dispatch, which has run for `seconds` already.
 
-    def __init__(self, screen: Screen, quiet: bool = False, started: str | None = None) -> None:
+    `quiet` is a person's own command: its output is shown as it is.
+    """
+
+    def __init__(self, screen: Screen, quiet: bool = False, seconds: float = 0.0) -> None:
         self._screen, self._quiet = screen, quiet
         self._writing: Step | None = None
         self._calls: dict[str, _Running] = {}
         self._redactor = Redactor()
-        self._since = time.monotonic() - (_ago(started) if started else 0.0)
+        self._since = time.monotonic() - seconds
         self._noted = ("", 0, Note(""))
         self._said: list[Step] = []
-        self._version = 0
         self.turns = 0
         self.commands = 0
         self._tokens = 0
@@ -134,9 +135,6 @@ class Watch:
             self._live(data)
             return
         event = data["event"]
-        if event["version"] <= self._version:  # told again, because the connection was lost
-            return
-        self._version = event["version"]
         fact = event["data"]
         match event["type"]:
             case "assistant.message":
@@ -250,11 +248,6 @@ class Watch:
         step.rename(summary(info))
         step.finish()
         self._screen.touch(step)
-
-
-def _ago(iso: str) -> float:
-    """Seconds since a time in UTC."""
-    return max(0.0, (datetime.now(UTC) - datetime.fromisoformat(iso)).total_seconds())
 
 
 class _Said(Step):

@@ -22,7 +22,7 @@ from typing import Any, Literal, TypeVar
 
 import duckdb
 
-from agentos_jupyter.errors import AgentOSError, Conflict, LogError
+from agentos_jupyter.errors import AgentOSError, Conflict, LogError, LogUnwritable
 from agentos_jupyter.log import canonical
 from agentos_jupyter.log.blobs import sync_folder
 from agentos_jupyter.log.failure import explain, is_memory
@@ -81,6 +81,7 @@ class Writer:
         self._mark.write(heads.last)
         self._mark.sync()
         self._wal_inode = 0
+        self._inode = os.stat(folder / DATABASE).st_ino
         self._wake = threading.Condition()
         self._queue: deque[Request] = deque()
         self._works: deque[Callable[[], None]] = deque()
@@ -236,10 +237,22 @@ class Writer:
             found = os.stat(self._folder / WAL).st_ino
         except FileNotFoundError:
             found = 0  # this very commit made a checkpoint: all is in the database file, fsynced
+        if found != self._wal_inode or not found:
+            self._expect_database()
         if found and found != self._wal_inode:
             os.chmod(self._folder / WAL, 0o600)
             sync_folder(self._folder)
         self._wal_inode = found
+
+    def _expect_database(self) -> None:
+        """Raise where our files were removed: what is written then is nowhere, and must not be acknowledged."""
+        with contextlib.suppress(FileNotFoundError):
+            if os.stat(self._folder / DATABASE).st_ino == self._inode:
+                return
+        raise LogUnwritable(
+            f"The state folder {self._folder} was removed or replaced while the daemon worked in it, so this was not stored: "
+            "put the folder back, or go on with a new history (`%session new`)."
+        )
 
     def _idle(self) -> None:
         """In a quiet moment, make the mark durable and keep the WAL short: a checkpoint stalls appends (16–500 ms)."""

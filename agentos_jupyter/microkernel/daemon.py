@@ -75,6 +75,9 @@ async def _until_stopped(kernel: Microkernel, server: Server) -> None:
         if not lock.exists() or lock.stat().st_ino != ours:
             log.warning("the state folder was removed or replaced: stopping, so that nobody writes into nothing")
             return
+        with contextlib.suppress(OSError, AgentOSError):  # tried again at the next look
+            if await server.mend():
+                log.warning("the socket was removed: listening again")
 
 
 def _say(descriptor: int, message: dict[str, Any]) -> None:

@@ -8,7 +8,6 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from agentos_jupyter.config import AgentSettings
@@ -218,7 +217,7 @@ def held(session: Session, dispatch_id: str, epoch: int, caller: Caller) -> Disp
 
 
 def _ended(dispatch: Dispatch, status: str, **more: Any) -> NewEvent:
-    seconds = round((datetime.now(UTC) - dispatch.started).total_seconds(), 3)
+    seconds = round(dispatch.seconds + dispatch.elapsed, 3)
     data = {
         "status": status,
         "answer": dispatch.answer,
@@ -309,7 +308,7 @@ def check_turn(dispatch: Dispatch, turn: int) -> None:
         )
     _check_spend(dispatch)
     wall = dispatch.limits["wall"]
-    if (datetime.now(UTC) - dispatch.begun).total_seconds() > wall:
+    if dispatch.elapsed > wall:
         raise BudgetExceeded(
             f"The dispatch used its {wall:g} seconds (limits.wall): say `go on` for as many again, or raise it in agentos.yaml."
         )

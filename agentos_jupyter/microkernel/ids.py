@@ -8,9 +8,17 @@ import time
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
-def new_session_id() -> str:
-    """`s-` and 12 characters: milliseconds since 1970, then 15 random bits."""
-    return "s-" + _base32(time.time_ns() // 1_000_000, 9) + _base32(secrets.randbits(15), 3)
+def new_session_id(newest: str = "") -> str:
+    """`s-` and 12 characters: milliseconds since 1970, then 15 random bits. It sorts behind the `newest` id there is, also
+    when the clock was set back."""
+    born = max(time.time_ns() // 1_000_000, _born(newest) + 1)
+    return "s-" + _base32(born, 9) + _base32(secrets.randbits(15), 3)
+
+
+def _born(session: str) -> int:
+    """The milliseconds in an id; 0 for one that was not made here."""
+    digits = [_ALPHABET.find(each) for each in session[2:11]]
+    return 0 if -1 in digits else sum(digit << (5 * place) for place, digit in enumerate(reversed(digits)))
 
 
 def dispatch_id(session: str, number: int) -> str:

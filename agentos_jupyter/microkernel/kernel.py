@@ -19,6 +19,7 @@ from agentos_jupyter.errors import (
     AgentNotFound,
     AgentOSError,
     ConfigError,
+    ConnectionLost,
     LogUnwritable,
     SessionNotFound,
     WorkspaceUntrusted,
@@ -78,7 +79,7 @@ class Microkernel:
         self.environ: MutableMapping[str, str] = ChainMap(dict(environ), self.keys)
         with contextlib.suppress(ConfigError):  # the next dispatch says what is wrong with keys.env
             self.keys.update(keys.load())
-        self.started = time.time()
+        self.started, self._began = time.time(), time.monotonic()
         self.settings = config.load(workspace, self.environ)
         self.skills = skills.find(skills_folder or paths.skills_dir())
         self.engine = self.settings.context
@@ -91,6 +92,7 @@ class Microkernel:
         self.services = Services(self.hooks, paths.state_dir(workspace), limits.register, limits.hook)
         self.stopping = Stopping()
         self.upkeep = Upkeep(self)
+        self._failed = False
         self._sessions: OrderedDict[str, Session] = OrderedDict()
         self._loading: dict[str, asyncio.Lock] = {}
         self._created: dict[str, str] = {}
@@ -101,6 +103,7 @@ class Microkernel:
     async def __aenter__(self) -> Microkernel:
         self.log = await Log.open(paths.state_dir(self.workspace))
         self.salvages = await salvages(self.log)
+        self._newest = max(self.log.streams("session/"), default="").removeprefix("session/")
         self.log.subscribe(self._committed)
         self._start_services_soon()
         self.spawn(self.upkeep.run())
@@ -146,6 +149,8 @@ class Microkernel:
 
     async def call(self, method: str, params: dict[str, Any], caller: Caller, sink: Sink) -> dict[str, Any]:
         """Carry out one syscall; raises the `AgentOSError` that the caller should see."""
+        if self._failed and method != "system.hello":
+            raise ConnectionLost("The log failed, so this daemon is about to end: connect again.")
         row, checked_params = checked(TABLE, method, params)
         extra = (sink,) if row.streams else ()
         result = await row.function(self, caller, checked_params, *extra)
@@ -248,6 +253,7 @@ class Microkernel:
                 session.apply(event)
             session.moved(os.fspath(self.workspace))
             if session.running is not None:
+                session.running.carry()
                 session.lease = Lease(None)
                 self.keep(session)
             self._remember(session)
@@ -272,7 +278,7 @@ class Microkernel:
             made = self._created.get(key) or await self._created_before(key)
             if made is not None:
                 return await self.session(made)
-            session = Session(ids.new_session_id())
+            session = Session(self._new_id())
             self._remember(session)
             try:
                 clean = self.redactor.data({**data, "key": key})
@@ -285,9 +291,13 @@ class Microkernel:
         self._loading.pop(f"key {key}", None)
         return session
 
+    def _new_id(self) -> str:
+        self._newest = ids.new_session_id(self._newest)
+        return self._newest
+
     async def _created_before(self, key: str) -> str | None:
         """The session that this key made before this process began: a client repeats a call for less than a minute."""
-        if time.time() - self.started > REPEATED or not self.log.position:
+        if time.monotonic() - self._began > REPEATED or not self.log.position:
             return None
         return await self._first(
             f"select substr(stream, 9) from events where type = 'session.created' and data->>'$.key' = {_quoted(key)}"
@@ -323,7 +333,8 @@ class Microkernel:
         try:
             return await asyncio.shield(appending)
         except LogUnwritable:
-            self.stopping.set()  # a log that failed once takes no more writes; the next client starts afresh
+            self._failed = True  # a log that failed once takes no more writes; the next client starts afresh
+            self.stopping.set()
             raise
         except asyncio.CancelledError:
             while not appending.done():  # cancelled again, perhaps

@@ -10,6 +10,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
+from agentos_jupyter import paths
 from agentos_jupyter.microkernel.kernel import Microkernel
 from agentos_jupyter.microkernel.sessions import Caller
 from agentos_jupyter.rpc.peer import Params, Peer, Stream
@@ -25,6 +26,10 @@ class Server:
         self._calls = 0
 
     async def __aenter__(self) -> Server:
+        await self._listen()
+        return self
+
+    async def _listen(self) -> None:
         with contextlib.suppress(FileNotFoundError):
             self._path.unlink()  # the lock is ours, so a socket that is left is nobody's
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -34,12 +39,23 @@ class Server:
         finally:
             os.umask(mask)
         self._server = await asyncio.get_running_loop().create_unix_server(self._accept, sock=sock, backlog=256)
-        return self
+        self._inode = self._path.lstat().st_ino
+
+    async def mend(self) -> bool:
+        """Listen anew where the socket was removed, by a cleaner of temporary folders or a logout; whether it was."""
+        with contextlib.suppress(FileNotFoundError):
+            if self._path.lstat().st_ino == self._inode:
+                return False
+        paths.runtime_dir()  # made again, if need be
+        self._server.close()
+        await self._listen()
+        return True
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
         with contextlib.suppress(FileNotFoundError):
-            self._path.unlink()
+            if self._path.lstat().st_ino == self._inode:
+                self._path.unlink()
         for peer in list(self._peers):
             await peer.aclose()
         await self._server.wait_closed()

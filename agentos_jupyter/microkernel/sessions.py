@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -33,7 +34,10 @@ class Caller:
 
 @dataclass(slots=True)
 class Dispatch:
-    """One dispatch, folded from its events; `started` is its first begin, `begun` its last."""
+    """One dispatch, folded from its events; `started` is when it first began, for display alone.
+
+    `since` is when it last began, by a clock that nobody sets: time it worked for before this process is put before it.
+    """
 
     id: str
     session: str
@@ -41,8 +45,9 @@ class Dispatch:
     started: datetime
     prompt: str
     first: int
-    begun: datetime
     epoch: int = 1
+    since: float = field(default_factory=time.monotonic)
+    worked: float = 0.0
     last: int = 0
     status: str = "running"
     client: Mapping[str, Any] = field(default_factory=dict)
@@ -73,6 +78,15 @@ class Dispatch:
         return self.status == "running"
 
     @property
+    def elapsed(self) -> float:
+        """Seconds since it last began."""
+        return time.monotonic() - self.since
+
+    def carry(self) -> None:
+        """The log was read by a new process: what its model and its tools took so far is the least that has passed."""
+        self.since = time.monotonic() - self.worked
+
+    @property
     def answered(self) -> bool:
         """Whether the last reply is a final answer: it calls nothing, and nobody asks for more."""
         return self.reply is not None and not self.reply.data["calls"] and not self.reply.data.get("more")
@@ -90,13 +104,15 @@ class Dispatch:
                     data.get("harness", ""),
                 )
                 self.agent, self.schema = data.get("agent", ""), data.get("schema")
-                self.status, self.begun, self.error, self.corrections = "running", event.time, None, 0
+                self.status, self.error, self.corrections = "running", None, 0
+                self.since, self.worked = time.monotonic(), 0.0
             case "user.message":
                 self.corrections += data.get("from") == "schema"
             case "assistant.message":
                 self.turns, self.reply, self.answer = data["turn"], event, data["text"]
                 self.model, self.scripted = data["model"], data["scripted"]
                 self.usage = _sum(self.usage, data.get("usage") or {})
+                self.worked += data.get("seconds") or 0.0
             case "tool.call":
                 self.calls += 1
                 self.pending[data["id"]] = event
@@ -104,6 +120,7 @@ class Dispatch:
                 self.pending.pop(data["id"], None)
                 self.printed = Printed()
                 self.results[data["id"]] = event
+                self.worked += data.get("seconds") or 0.0
             case "tool.result.late":
                 self.late.add(data["id"])
             case "dispatch.ended":
@@ -128,7 +145,7 @@ class Dispatch:
             scripted=self.scripted,
             turns=self.turns,
             calls=self.calls,
-            seconds=self.seconds,
+            seconds=self.seconds + (self.elapsed if self.running else 0.0),
             usage=self.usage,
             changed=self.changed,
             error=self.error,
@@ -247,7 +264,6 @@ class Session:
                         event.time,
                         data.get("prompt", ""),
                         event.version,
-                        event.time,
                     )
                     self.dispatches[event.dispatch] = self.current
             case "assistant.message":

@@ -179,7 +179,9 @@ class Models:
     def _scripted(self, file: str) -> Model:
         from agentos_jupyter.models import scripted
 
-        return scripted.load(file, self._settings.workspace, self._limits)
+        named = self._environ.get("AGENTOS_MODEL", "").strip() == f"scripted:{file}"
+        trusted = named or self._environ.get("AGENTOS_TRUST") == "1"
+        return scripted.load(file, self._settings.workspace, self._limits, trusted)
 
     def _human(self, rest: str) -> Model:
         from agentos_jupyter.models.human import HumanModel

@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from agentos_jupyter.errors import ModelMalformed
+from agentos_jupyter.errors import ModelMalformed, WorkspaceUntrusted
 from agentos_jupyter.limits import Limits
 from agentos_jupyter.models.deltas import CallPart, Delta, Finish, Request, Text, UsageSeen
 from agentos_jupyter.models.script import Pattern, Rule, Script, When, read
@@ -40,9 +40,17 @@ class Seen:
     arguments: str = ""
 
 
-def load(file: str, workspace: Path, limits: Limits) -> ScriptedModel:
-    """`demo` is shipped; another name is a file, relative to the workspace. Raises `ModelNotFound`, `ConfigError`."""
+def load(file: str, workspace: Path, limits: Limits, trusted: bool) -> ScriptedModel:
+    """`demo` is shipped; another name is a file, relative to the workspace and inside it, unless a person's word is behind it.
+
+    Raises `ModelNotFound`, `ConfigError`, `WorkspaceUntrusted`.
+    """
     path = Path(__file__).with_name("demo.yaml") if file == "demo" else workspace / file
+    if file != "demo" and not trusted and not path.resolve().is_relative_to(workspace.resolve()):
+        raise WorkspaceUntrusted(
+            f"scripted:{file} is a file outside of the workspace, which a workspace's own files may not name: "
+            "copy it into the workspace, name it in AGENTOS_MODEL, or start with AGENTOS_TRUST=1."
+        )
     stamp = path.stat() if path.is_file() else None
     script = _cached(path, stamp.st_mtime_ns if stamp else 0, stamp.st_size if stamp else 0)
     return ScriptedModel(f"scripted:{file}", script, path.name, limits)

@@ -365,11 +365,12 @@ class Stored(TypedDict):
 
 
 class Messages(TypedDict):
-    """The messages in the form the model gets them, and an estimate of their tokens."""
+    """Messages in the form the model gets them, an estimate of the tokens of all, and `next`, the `after` of the next page."""
 
     messages: list[dict[str, Any]]
     tokens: int
     base: int | None
+    next: int | None
 
 
 class Source(TypedDict):
@@ -643,9 +644,9 @@ class Dispatch:
         """The newest dispatches first; a long prompt or answer is shortened (`dispatch.get` has the whole)."""
         return await self._call("dispatch.list", _given(session=session, limit=limit))
 
-    async def follow(self, *, dispatch: str, on_stream: OnStream | None = None) -> DispatchInfo:
-        """Stream a dispatch from its first event until it ends."""
-        return await self._call("dispatch.follow", _given(dispatch=dispatch), on_stream)
+    async def follow(self, *, dispatch: str, after: int | None = None, on_stream: OnStream | None = None) -> DispatchInfo:
+        """Stream a dispatch from its first event, or from later on, until it ends."""
+        return await self._call("dispatch.follow", _given(dispatch=dispatch, after=after), on_stream)
 
 
 class Compute:
@@ -682,9 +683,9 @@ class Context:
     def __init__(self, call: AsyncCall) -> None:
         self._call = call
 
-    async def get(self, *, session: str) -> Messages:
-        """The context as it would be sent now."""
-        return await self._call("context.get", _given(session=session))
+    async def get(self, *, session: str, after: int | None = None) -> Messages:
+        """The context as it would be sent now, as much of it as a frame carries."""
+        return await self._call("context.get", _given(session=session, after=after))
 
     async def explain(self, *, session: str) -> Provenance:
         """Which event or text each message came from, and its size."""
@@ -934,9 +935,9 @@ class SyncContext:
     def __init__(self, call: BlockingCall) -> None:
         self._call = call
 
-    def get(self, *, session: str) -> Messages:
-        """The context as it would be sent now."""
-        return self._call("context.get", _given(session=session))
+    def get(self, *, session: str, after: int | None = None) -> Messages:
+        """The context as it would be sent now, as much of it as a frame carries."""
+        return self._call("context.get", _given(session=session, after=after))
 
     def explain(self, *, session: str) -> Provenance:
         """Which event or text each message came from, and its size."""

@@ -53,8 +53,16 @@ class Link:
     async def call(self, method: str, params: dict[str, Any] | None = None, on_stream: OnStream | None = None) -> Any:
         """The syscall's result; raises the `AgentOSError` it answered with, `ConnectionLost` after `PATIENCE` seconds.
 
-        A call that is repeated streams from its beginning again, behind a delta of kind `reset`.
+        A call that is repeated streams again behind a delta of kind `reset`: from where its deltas said that it can go on
+        (`next`, parameters of a repeat), else from its beginning.
         """
+        going_on: dict[str, Any] = {}
+
+        def heard(data: dict[str, Any]) -> None:
+            going_on.update(data.pop("next", {}))
+            assert on_stream is not None
+            on_stream(data)
+
         deadline = asyncio.get_running_loop().time() + PATIENCE
         pause, repeated = 0.02, False
         while True:
@@ -63,7 +71,7 @@ class Link:
                 if on_stream is not None and repeated:
                     on_stream({"kind": "reset", "text": ""})
                 repeated = True
-                return await peer.call(method, params, on_stream)
+                return await peer.call(method, {**(params or {}), **going_on}, heard if on_stream else None)
             except (ConnectionLost, DaemonUnavailable):
                 if asyncio.get_running_loop().time() > deadline:
                     raise

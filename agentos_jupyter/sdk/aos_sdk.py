@@ -20,9 +20,11 @@ A hook may be given as `{"handler": f, "priority": 50, "when": {"tools": ["bash"
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import json
 import os
+import signal
 import socket
 import sys
 import traceback
@@ -99,10 +101,19 @@ def _serve(service: dict[str, Any], channel: socket.socket) -> None:
             send({"id": message["id"], "error": {"code": -32000, "message": told, "data": {"code": "hook.failed"}}})
 
 
+def _die_with_parent() -> None:
+    """Have Linux end us with the daemon: one who is stopped does not see that its channel closed."""
+    with contextlib.suppress(Exception):  # elsewhere the closed channel is all there is
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, int(signal.SIGKILL), 0, 0, 0)  # PR_SET_PDEATHSIG
+
+
 def _run(path: str) -> None:
     """Load the file and serve what it defined on the inherited channel `AOS_CHANNEL`."""
     folder = os.path.dirname(os.path.abspath(path))
     sys.path.insert(0, folder)
+    _die_with_parent()
     sys.modules["aos_sdk"] = sys.modules["__main__"]
     with open(path, encoding="utf-8") as file:
         code = compile(file.read(), path, "exec")

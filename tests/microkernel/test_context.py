@@ -191,6 +191,21 @@ def test_binary_in_agents_md_does_no_harm(open_desk: Any) -> None:
     assert desk.raw_context(session) == raw
 
 
+def test_a_context_larger_than_a_frame_is_told_in_pages(open_desk: Any) -> None:
+    desk = open_desk(rules=[{"say": "ok"}], limits={"window": "9M", "prompt": "512k"})
+    session = desk.session()
+    for letter in "abcdefghijkl":
+        assert desk.prompt(session, letter * 500_000)["status"] == "ok"
+    link, found, after = desk.connect(), [], 0
+    while after is not None:
+        page = link.call("context.get", {"session": session, "after": after})
+        assert page["next"] is None or page["next"] > after
+        found, after = found + page["messages"], page["next"]
+    said = [each["content"][:1] for each in found if each["role"] == "user"]
+    assert "".join(said)[-12:] == "abcdefghijkl"
+    assert len(found) > len(link.call("context.get", {"session": session})["messages"])
+
+
 def test_old_output_is_shortened_when_the_window_is_full(open_desk: Any) -> None:
     desk = open_desk(rules=[DONE, BASH], limits={"window": "20k", "answer": "1k"})
     session = desk.session()

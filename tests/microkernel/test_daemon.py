@@ -208,6 +208,17 @@ def test_starting_and_stopping_leaves_no_process_and_no_zombie(workspace: Path) 
     assert not [each for each in children.stdout.split() if each.startswith("Z")]
 
 
+def test_a_stopped_service_does_not_outlive_a_daemon_that_is_killed(workspace: Path) -> None:
+    with SyncLink(workspace) as link:
+        assert link.call("system.health")["ok"]
+        pid = owner(workspace)
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    [service] = [int(each) for each in listed if "aos_sdk" in Path(f"/proc/{each}/cmdline").read_text()]
+    os.kill(service, signal.SIGSTOP)
+    os.kill(pid, signal.SIGKILL)
+    assert gone(pid) and gone(service)
+
+
 async def test_a_daemon_stops_although_somebody_follows_and_subscribes(workspace: Path) -> None:
     link = await Link.open(workspace)
     listening = [asyncio.create_task(link.call("event.subscribe", {})) for _ in range(3)]

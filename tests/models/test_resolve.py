@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agentos_jupyter import config
-from agentos_jupyter.errors import AgentOSError, ConfigError, ModelKeyMissing, ModelNotFound
+from agentos_jupyter.errors import AgentOSError, ConfigError, ModelKeyMissing, ModelNotFound, WorkspaceUntrusted
 from agentos_jupyter.models import Models
 from agentos_jupyter.models.client import DirectModel, proxy_for
 from agentos_jupyter.models.providers import KNOWN
@@ -37,6 +37,21 @@ NAMES = {
     "ollama/qwen3:8b": ("http://127.0.0.1:11434/v1", "qwen3:8b"),
     "huggingface/org/model:fast": ("https://router.huggingface.co/v1", "org/model:fast"),
 }
+
+
+def test_a_workspace_may_not_name_a_script_outside_of_it(workspace: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "secret.yaml"
+    outside.write_text("rules: [{say: hi}]")
+    (workspace / "link.yaml").symlink_to(outside)
+    (workspace / "inside.yaml").write_text("rules: [{say: hi}]")
+    for file in (str(outside), "../secret.yaml", "link.yaml"):
+        with pytest.raises(WorkspaceUntrusted, match=r"outside of the workspace.*AGENTOS_TRUST=1"):
+            models(workspace, f"model: scripted:{file}").resolve()
+    named = f"scripted:{outside}"
+    for environ in ({"AGENTOS_TRUST": "1"}, {"AGENTOS_MODEL": named}):
+        assert models(workspace, f"model: {named}", **environ).resolve()[0].name == named
+    for inside in ("inside.yaml", str(workspace / "inside.yaml")):
+        assert models(workspace, f"model: scripted:{inside}").resolve()[0].scripted
 
 
 @pytest.mark.parametrize("name", NAMES)

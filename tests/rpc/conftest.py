@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 
 from agentos_jupyter.rpc.link import Link
+from tests.rpc.versions import other
+
+__all__ = ["other"]
 
 
 @pytest.fixture

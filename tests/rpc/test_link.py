@@ -13,6 +13,7 @@ import time
 import typing
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -125,6 +126,33 @@ async def test_sixty_calls_at_once_survive_one_kill(
     stored = (await link.client.session.list(limit=1000))["sessions"]
     assert sorted(each["name"] for each in stored) == sorted(keys)
     assert {each["id"] for each in made} == {each["id"] for each in stored}
+
+
+async def test_a_subscription_and_a_follower_go_on_after_the_daemon_was_killed(
+    link: Link, kill: Callable[[], int], key: Callable[[], str], begin: Callable[..., Any]
+) -> None:
+    session = (await link.client.session.create(key=key(), name="followed"))["id"]
+    began = await begin(link, session)
+    heard: list[dict[str, Any]] = []
+    followed: list[dict[str, Any]] = []
+    calls = [
+        asyncio.create_task(link.call("event.subscribe", {"prefix": "session/"}, heard.append)),
+        asyncio.create_task(link.call("dispatch.follow", {"dispatch": began["dispatch"]}, followed.append)),
+    ]
+    await asyncio.sleep(0.3)
+    kill()
+    again = await begin(link, session, dispatch=began["dispatch"])
+    handle = {"dispatch": again["dispatch"], "epoch": again["epoch"]}
+    await link.call("dispatch.end", {**handle, "status": "ok"})
+    await asyncio.wait_for(calls[1], 20)
+    calls[0].cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
+
+    stored = (await link.call("event.read", {"stream": f"session/{session}"}))["events"]
+    told = [each["version"] for data in heard for each in data.get("events", ())]
+    assert told[:3] == [1, 2, 3] and len(told) == len(set(told)), "nothing is told twice"
+    facts = [data["event"]["version"] for data in followed if data["kind"] == "event"]
+    assert facts == [each["version"] for each in stored if each["dispatch"]]
 
 
 async def test_a_closed_link_starts_no_daemon_again(link: Link, owner: Callable[[], int]) -> None:

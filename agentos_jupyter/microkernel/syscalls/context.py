@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
 from agentos_jupyter.microkernel.sessions import Caller
+from agentos_jupyter.microkernel.shapes import PAGE
 from agentos_jupyter.microkernel.table import Shape, namespace
 
 if TYPE_CHECKING:
@@ -16,12 +20,20 @@ class Which(Shape):
     session: str
 
 
+class Page(Shape):
+    """A session, and how many of its messages are passed over."""
+
+    session: str
+    after: int = Field(0, ge=0)
+
+
 class Messages(Shape):
-    """The messages in the form the model gets them, and an estimate of their tokens."""
+    """Messages in the form the model gets them, an estimate of the tokens of all, and `next`, the `after` of the next page."""
 
     messages: list[dict[str, Any]]
     tokens: int
     base: int | None
+    next: int | None
 
 
 class Source(Shape):
@@ -38,11 +50,17 @@ class Provenance(Shape):
     tokens: int
 
 
-async def get(kernel: Microkernel, caller: Caller, params: Which) -> Messages:
-    """The context as it would be sent now."""
+async def get(kernel: Microkernel, caller: Caller, params: Page) -> Messages:
+    """The context as it would be sent now, as much of it as a frame carries."""
     context = (await kernel.session(params.session)).context
+    pieces = list(context.messages())[params.after :]
+    sizes = itertools.accumulate(len(piece) for piece in pieces)
+    page = [piece for piece, size in zip(pieces, sizes, strict=True) if size <= PAGE] or pieces[:1]
     return Messages(
-        messages=[json.loads(piece) for piece in context.messages()], tokens=context.tokens, base=context.base
+        messages=[json.loads(piece) for piece in page],
+        tokens=context.tokens,
+        base=context.base,
+        next=params.after + len(page) if len(page) < len(pieces) else None,
     )
 
 

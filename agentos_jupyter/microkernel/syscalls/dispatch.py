@@ -91,6 +91,13 @@ class Which(Shape):
     dispatch: str
 
 
+class Follow(Shape):
+    """A dispatch, and the version in its session after which its events are told."""
+
+    dispatch: str
+    after: int = Field(0, ge=0)
+
+
 class Listing(Shape):
     """The newest dispatches, of one session or of all."""
 
@@ -150,7 +157,7 @@ async def list_(kernel: Microkernel, caller: Caller, params: Listing) -> Dispatc
     if params.session is None:
         return Dispatches(dispatches=[_row(each) for each in await listing.newest(kernel, params.limit)])
     session = await kernel.session(params.session)
-    found = sorted(session.dispatches.values(), key=lambda each: each.started, reverse=True)
+    found = sorted(session.dispatches.values(), key=lambda each: each.first, reverse=True)
     return Dispatches(dispatches=[_row(each.info()) for each in found[: params.limit]])
 
 
@@ -160,11 +167,12 @@ def _row(info: DispatchInfo) -> DispatchInfo:
     )
 
 
-async def follow(kernel: Microkernel, caller: Caller, params: Which, stream: Sink) -> DispatchInfo:
-    """Stream a dispatch from its first event until it ends.
+async def follow(kernel: Microkernel, caller: Caller, params: Follow, stream: Sink) -> DispatchInfo:
+    """Stream a dispatch from its first event, or from later on, until it ends.
 
-    Deltas are `{"kind": "event", "event": {…}}` for facts, and live `{"kind": "text" | "output" | "reset", …}` between them;
-    `output` is what the call `id` prints. A client that lost its connection knows a repeated event by its version.
+    Deltas are `{"kind": "event", "event": {…}, "next": {"after": …}}` for facts, and live ones between them:
+    `{"kind": "text" | "output" | "reset", …}`; `output` is what the call `id` prints. A client that lost its connection goes
+    on with the parameters of `next`.
     """
     session, dispatch = await listing.named(kernel, params.dispatch)
     news = asyncio.Event()
@@ -181,7 +189,7 @@ async def follow(kernel: Microkernel, caller: Caller, params: Which, stream: Sin
     session.listeners.add(live)
     kernel.stopping.wakes.add(news)
     try:
-        version, told = dispatch.first - 1, False
+        version, told = max(dispatch.first - 1, params.after), False
         while True:
             news.clear()
             running = dispatch.running
@@ -189,7 +197,8 @@ async def follow(kernel: Microkernel, caller: Caller, params: Which, stream: Sin
                 version = event.version
                 if event.dispatch == dispatch.id:
                     await stream.caught_up()
-                    stream.send({"kind": "event", "event": EventInfo.of(event).model_dump()})
+                    fact = EventInfo.of(event).model_dump()
+                    stream.send({"kind": "event", "event": fact, "next": {"after": version}})
             if not running or kernel.stopping.is_set():
                 return dispatch.info()
             if not told:

@@ -41,7 +41,8 @@ async def read(kernel: Microkernel, caller: Caller, params: Read) -> Events:
 async def subscribe(kernel: Microkernel, caller: Caller, params: Subscribe, stream: Sink) -> Empty:
     """Stream events as they are committed, from any position on, until cancelled.
 
-    Each delta is `{"kind": "events", "events": […]}`; the log is the buffer, so a slow reader loses nothing.
+    Each delta is `{"kind": "events", "events": […], "next": {"after": …}}`; the log is the buffer, so a slow reader loses
+    nothing, and a repeat with the parameters of `next` goes on.
     """
     news = asyncio.Event()
 
@@ -62,7 +63,8 @@ async def subscribe(kernel: Microkernel, caller: Caller, params: Subscribe, stre
                 continue
             for page in pages(events):
                 await stream.caught_up()
-                stream.send({"kind": "events", "events": [EventInfo.of(each).model_dump() for each in page]})
+                told = [EventInfo.of(each).model_dump() for each in page]
+                stream.send({"kind": "events", "events": told, "next": {"after": page[-1].position}})
             position = events[-1].position
     finally:
         kernel.stopping.wakes.discard(news)
