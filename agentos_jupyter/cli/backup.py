@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--keep is a number of backups from 1 on, not {args.keep}.")
     if args.list:
         return _list(_folder(args.folder), args.json)
-    folder = None if args.folder is None else args.folder.expanduser().absolute()
+    folder = None if args.folder is None else args.folder.expanduser().resolve()
     if folder is not None and folder.parent.is_dir():
         with contextlib.suppress(OSError):
             folder.mkdir(mode=0o700, exist_ok=True)
@@ -59,7 +59,7 @@ def _folder(named: Path | None) -> Path:
     folder = named or (settings.target if settings else None)
     if folder is None:
         raise BackupRefused(NO_FOLDER)
-    return folder.expanduser().absolute()
+    return folder.expanduser().resolve()
 
 
 def _list(folder: Path, as_json: bool) -> int:

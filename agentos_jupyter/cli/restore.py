@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     workspace = _workspace(args.into)
     _finish_swap(workspace)
     with Lock(workspace):
-        return _undo(workspace) if args.undo else _restore(workspace, args.backup.expanduser().absolute())
+        return _undo(workspace) if args.undo else _restore(workspace, args.backup.expanduser().resolve())
 
 
 def _workspace(into: Path | None) -> Path:

@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 import duckdb
 
-from agentos_jupyter.errors import LogDamaged, LogError
-from agentos_jupyter.log import canonical, garbage, ordering
+from agentos_jupyter.errors import ContentNotFound, LogDamaged, LogError
+from agentos_jupyter.log import canonical, forgetting, garbage, ordering
 from agentos_jupyter.log.blobs import Blobs
 from agentos_jupyter.log.failure import CURE, explain
 from agentos_jupyter.log.holding import Held, Holding
@@ -192,6 +192,14 @@ class Log:
             await self.between(lambda con: ordering.take_over(con, upto))
             await self.checkpoint()
         return built
+
+    async def content(self, digest: str, offset: int = 0, length: int | None = None) -> bytes:
+        """Bytes of a blob. Raises `ContentForgotten` for one that was forgotten, `ContentNotFound` for one never put."""
+        try:
+            return await self.blobs.get(digest, offset, length)
+        except ContentNotFound:
+            await forgetting.refuse_forgotten(self, digest)
+            raise
 
     async def collect(self, seconds: float, dry: bool) -> list[tuple[str, int]]:
         """Remove blobs that no event names and that were put longer ago than so many seconds; digests and bytes.

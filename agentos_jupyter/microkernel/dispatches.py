@@ -170,7 +170,7 @@ def _reason(stopped: Reject | Wait) -> str:
 async def _prompt(kernel: Microkernel, params: Begin) -> str:
     text = params.prompt
     if params.prompt_ref is not None:
-        text = (await kernel.log.blobs.get(params.prompt_ref)).decode("utf-8", "replace")
+        text = (await kernel.log.content(params.prompt_ref)).decode("utf-8", "replace")
     limit = kernel.limits(params.limits).prompt
     size = len(text.encode("utf-8", "replace"))
     if size > limit:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from agentos_jupyter.errors import BudgetExceeded, InvalidParams
+from agentos_jupyter.errors import BudgetExceeded, ContentForgotten, InvalidParams
 
 if TYPE_CHECKING:
     from agentos_jupyter.log import Log
@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from agentos_jupyter.microkernel.shapes import ImageInfo
 
 KINDS = ("image/png", "image/jpeg", "image/gif", "image/webp")
-_PLACE = re.compile(rb'"url":"blob:([\w/+.-]+);([\w:]+)"')
+_PART = re.compile(rb'\{"type":"image_url","image_url":\{"url":"blob:([\w/+.-]+);([\w:]+)"\}\}')
 """Where an image belongs in an encoded message; text cannot look so, because its quotes are escaped."""
+
+_FORGOTTEN = b'{"type":"text","text":"[An image that was attached here has been forgotten.]"}'
 
 
 def place(mime: str, digest: str) -> str:
@@ -49,8 +51,16 @@ async def filled(log: Log, messages: list[bytes]) -> list[bytes]:
 async def _filled(log: Log, piece: bytes) -> bytes:
     parts: list[bytes] = []
     end = 0
-    for found in _PLACE.finditer(piece):
-        data = await log.blobs.get(found[2].decode())
-        parts += [piece[end : found.start()], b'"url":"data:', found[1], b";base64,", base64.b64encode(data), b'"']
+    for found in _PART.finditer(piece):
+        parts += [piece[end : found.start()], await _part(log, found[1], found[2].decode())]
         end = found.end()
     return b"".join([*parts, piece[end:]])
+
+
+async def _part(log: Log, mime: bytes, digest: str) -> bytes:
+    """The image; where a person had it forgotten, words in its place, so that the session can go on."""
+    try:
+        data = base64.b64encode(await log.content(digest))
+    except ContentForgotten:
+        return _FORGOTTEN
+    return b'{"type":"image_url","image_url":{"url":"data:' + mime + b";base64," + data + b'"}}'

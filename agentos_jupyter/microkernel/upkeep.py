@@ -18,7 +18,7 @@ from agentos_jupyter import config, paths, storage
 from agentos_jupyter.config import BackupSettings
 from agentos_jupyter.errors import AgentOSError, BackupRefused
 from agentos_jupyter.limits import Limits
-from agentos_jupyter.log import backups
+from agentos_jupyter.log import backups, forgetting
 from agentos_jupyter.microkernel import backup, retention
 from agentos_jupyter.microkernel.retention import Find
 
@@ -69,6 +69,7 @@ class Upkeep:
     async def run(self) -> None:
         """Until cancelled: look, do what is due, wait."""
         await self._try(self._kernel.log.tidy)
+        await self._try(lambda: forgetting.carry_out(self._kernel.log))
         while True:
             await self._try(self._look_at_disk)
             await self._try(self._back_up_when_due)

@@ -395,6 +395,16 @@ class Uploaded(TypedDict):
     digest: str | None
 
 
+class Forgotten(TypedDict):
+    """The tombstone: when (UTC), how many bytes went, and why; `now` is false where it was forgotten before."""
+
+    digest: str
+    time: str
+    bytes: int
+    reason: str
+    now: bool
+
+
 class Bytes(TypedDict):
     """A part of the content; `total` is its whole size in bytes."""
 
@@ -700,8 +710,12 @@ class Content:
         """Store bytes, chunk by chunk and in order; what is stored, without secrets, is on disk when the digest is returned."""
         return await self._call("content.put", _given(upload=upload, offset=offset, base64=base64, last=last))
 
+    async def forget(self, *, digest: str, reason: str | None = None) -> Forgotten:
+        """Remove content for good, and leave a tombstone that says when, who and why; no event is touched. The owner's alone."""
+        return await self._call("content.forget", _given(digest=digest, reason=reason))
+
     async def read(self, *, digest: str, offset: int | None = None, length: int | None = None) -> Bytes:
-        """Bytes by their digest. Raises `content.not_found`."""
+        """Bytes by their digest. Raises `content.not_found`, or `content.forgotten` with when and why."""
         return await self._call("content.read", _given(digest=digest, offset=offset, length=length))
 
 
@@ -952,8 +966,12 @@ class SyncContent:
         """Store bytes, chunk by chunk and in order; what is stored, without secrets, is on disk when the digest is returned."""
         return self._call("content.put", _given(upload=upload, offset=offset, base64=base64, last=last))
 
+    def forget(self, *, digest: str, reason: str | None = None) -> Forgotten:
+        """Remove content for good, and leave a tombstone that says when, who and why; no event is touched. The owner's alone."""
+        return self._call("content.forget", _given(digest=digest, reason=reason))
+
     def read(self, *, digest: str, offset: int | None = None, length: int | None = None) -> Bytes:
-        """Bytes by their digest. Raises `content.not_found`."""
+        """Bytes by their digest. Raises `content.not_found`, or `content.forgotten` with when and why."""
         return self._call("content.read", _given(digest=digest, offset=offset, length=length))
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from agentos_jupyter.errors import InvalidParams
+from agentos_jupyter.log import forgetting
 from agentos_jupyter.microkernel.sessions import Caller
 from agentos_jupyter.microkernel.table import Shape, namespace
 
@@ -46,6 +47,36 @@ class Bytes(Shape):
     total: int
 
 
+class Forget(Shape):
+    """Which content, and why: the reason stays in the log."""
+
+    digest: str
+    reason: str = Field("", max_length=1000)
+
+
+class Forgotten(Shape):
+    """The tombstone: when (UTC), how many bytes went, and why; `now` is false where it was forgotten before."""
+
+    digest: str
+    time: str
+    bytes: int
+    reason: str
+    now: bool
+
+
+async def forget(kernel: Microkernel, caller: Caller, params: Forget) -> Forgotten:
+    """Remove content for good, and leave a tombstone that says when, who and why; no event is touched. The owner's alone.
+
+    Raises `content.not_found`. Backups that were made before still hold it.
+    """
+    if caller.identity != "owner":
+        raise InvalidParams("content.forget is the owner's alone.")
+    reason = kernel.redactor.text(params.reason)
+    event, now = await forgetting.forget(kernel.log, params.digest, reason, caller.name or caller.identity)
+    said = {name: event.data[name] for name in ("digest", "bytes", "reason")}
+    return Forgotten(time=event.time.isoformat(), now=now, **said)
+
+
 async def put(kernel: Microkernel, caller: Caller, params: Put) -> Uploaded:
     """Store bytes, chunk by chunk and in order; what is stored, without secrets, is on disk when the digest is returned."""
     try:
@@ -58,9 +89,9 @@ async def put(kernel: Microkernel, caller: Caller, params: Put) -> Uploaded:
 
 
 async def read(kernel: Microkernel, caller: Caller, params: Read) -> Bytes:
-    """Bytes by their digest. Raises `content.not_found`."""
-    part = await kernel.log.blobs.get(params.digest, params.offset, params.length)
+    """Bytes by their digest. Raises `content.not_found`, or `content.forgotten` with when and why."""
+    part = await kernel.log.content(params.digest, params.offset, params.length)
     return Bytes(base64=base64.b64encode(part).decode(), total=kernel.log.blobs.size(params.digest))
 
 
-CALLS = namespace("content", writes=(put,), reads=(read,))
+CALLS = namespace("content", writes=(put, forget), reads=(read,))
