@@ -98,9 +98,10 @@ class Access:
         return re.sub(r"\$\{([^}]*)\}", lambda found: self.value(provider, found[1]), text)
 
 
-def address_variables(provider: str) -> tuple[str, str]:
-    """The variables that may name another host for a provider."""
-    return f"{constant(provider)}_BASE_URL", f"{constant(provider)}_API_BASE"
+def address_variables(provider: str) -> tuple[str, ...]:
+    """The variables that may name another host for a provider; `…_API_BASE` is litellm's word for it."""
+    ours = f"{constant(provider)}_BASE_URL"
+    return (ours,) if provider in KNOWN else (ours, f"{constant(provider)}_API_BASE")
 
 
 def default_key(provider: str) -> str:

@@ -157,7 +157,8 @@ class Models:
                 *(f"{one}/<model>" for one in self._providers()),
             }
             raise ModelNotFound(nearest("model or role", name, known) + " A model is <provider>/<model id>.")
-        if provider in KNOWN or self._access.address(provider)[0] is not None:
+        given = self._access.given(provider)
+        if provider in KNOWN or (given and given.base_url):
             return self._direct(name, provider, model)
         if provider in PROVIDERS:
             return self._gatewayed.litellm(name, name)

@@ -11,7 +11,7 @@ import os
 import platform
 import sys
 
-NAMES = ("turns", "sandbox", "kernel", "first", "sessions", "notebook", "resume", "replay", "front", "kills")
+NAMES = ("turns", "gateway", "sandbox", "kernel", "first", "sessions", "notebook", "resume", "replay", "front", "kills")
 
 
 def main() -> None:

@@ -25,6 +25,10 @@ class Silent:
         return lambda *_: None
 
 
+def _is_gateway(pid: int) -> bool:
+    return b"gateway.child" in Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
 async def main(workspace: Path) -> None:
     link = await Link.open(workspace)
     session = await link.client.session.create(key=secrets.token_hex(8))
@@ -32,7 +36,8 @@ async def main(workspace: Path) -> None:
     outcome = await unit.prompt(session["id"], "Work.")
     pid = link.info["pid"]
     found = {"status": outcome.info["status"], "turns": outcome.info["turns"], "daemon": memory(pid)}
-    found["service"] = [memory(each) for each in children(pid)]
+    found["gateway"] = [memory(each) for each in children(pid) if _is_gateway(each)]
+    found["service"] = [memory(each) for each in children(pid) if not _is_gateway(each)]
     found["supervisor"] = [memory(inner) for bwrap in children(os.getpid()) for inner in children(bwrap)]
     print(json.dumps(found))
     await unit.aclose()

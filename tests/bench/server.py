@@ -1,6 +1,7 @@
 """A local OpenAI-compatible server in a process of its own that answers at once and notes when it was asked.
 
-`/RUN/TURNS/v1/chat/completions` asks for one bash call a turn, TURNS times, then says "Done."; each RUN is counted for
+`/RUN/TURNS/v1/chat/completions` asks for one bash call a turn, TURNS times, then says "Done."; `/RUN/TURNS/v1/messages`
+does the same in Anthropic's words. Each RUN is counted for
 itself, or, where TURNS is `each20`, every conversation by its own length. `/RUN` gives its times: `[asked, answered,
 bytes]` for each request, in seconds of the monotonic clock, `asked` being the moment the whole request was there. So
 what a client needs for a turn is `asked[n + 1] - answered[n]`, whatever the server itself needed, and it is measured in
@@ -16,6 +17,7 @@ import json
 import sys
 import time
 from collections import defaultdict
+from typing import Any
 
 Times = list[tuple[float, float, int]]
 
@@ -38,9 +40,11 @@ class Server:
         streaming = b'"stream"' in body[:300] or b'"stream"' in body[-300:]
         message = self._call(number) if number <= int(turns) else {"role": "assistant", "content": "Done."}
         finish = "tool_calls" if "tool_calls" in message else "stop"
+        if path.endswith("/messages"):
+            return _anthropic(message, number, len(body) // 4), times
         return (_stream if streaming else _whole)(message, finish, len(body) // 4), times
 
-    def _call(self, number: int) -> dict[str, object]:
+    def _call(self, number: int) -> dict[str, Any]:
         call = {
             "index": 0,
             "id": f"call_{number}",
@@ -65,6 +69,30 @@ def _stream(message: dict[str, object], finish: str, tokens: int) -> bytes:
     ]
     events = [f"data: {json.dumps(each)}\n\n" for each in chunks]
     return _http("text/event-stream", "".join([*events, "data: [DONE]\n\n"]).encode())
+
+
+def _anthropic(message: dict[str, Any], number: int, tokens: int) -> bytes:
+    if calls := message.get("tool_calls"):
+        block = {"type": "tool_use", "id": f"toolu_{number}", "name": "bash", "input": {}}
+        delta = {"type": "input_json_delta", "partial_json": calls[0]["function"]["arguments"]}
+    else:
+        block, delta = {"type": "text", "text": ""}, {"type": "text_delta", "text": message["content"]}
+    usage = {"input_tokens": tokens, "output_tokens": 20}
+    start = {"id": "m", "type": "message", "role": "assistant", "model": "bench", "content": [], "usage": usage}
+    events = [
+        {"type": "message_start", "message": start},
+        {"type": "content_block_start", "index": 0, "content_block": block},
+        {"type": "content_block_delta", "index": 0, "delta": delta},
+        {"type": "content_block_stop", "index": 0},
+        {
+            "type": "message_delta",
+            "delta": {"stop_reason": "tool_use" if calls else "end_turn", "stop_sequence": None},
+            "usage": {"output_tokens": 20},
+        },
+        {"type": "message_stop"},
+    ]
+    lines = [f"event: {each['type']}\ndata: {json.dumps(each)}\n\n" for each in events]
+    return _http("text/event-stream", "".join(lines).encode())
 
 
 def _usage(tokens: int) -> dict[str, int]:

@@ -41,8 +41,18 @@ def load() -> Any:
     litellm.drop_params = True
     litellm.cache = None
     litellm.callbacks = litellm.success_callback = litellm.failure_callback = litellm.input_callback = []
+    litellm.main.encoding = _Later()
     _stay_at_the_host()
     return litellm
+
+
+class _Later:
+    """litellm's encoding for counting tokens, which it hands to every call and hardly any counts with: 40 MB, at first use."""
+
+    def __getattr__(self, name: str) -> Any:
+        from litellm._lazy_imports import get_default_encoding
+
+        return getattr(get_default_encoding(), name)
 
 
 def _stay_at_the_host() -> None:

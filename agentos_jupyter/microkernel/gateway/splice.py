@@ -57,7 +57,9 @@ class Splice:
         fields: dict[str, Any] = json.loads(request.content)
         if fields.pop("messages", None) != INSTEAD:
             raise KeyError("messages")
+        tools = json.dumps(fields.pop("tools", []), ensure_ascii=False).encode()
         head = json.dumps(fields, ensure_ascii=False).encode()
-        body = b'%b,"messages":%b}' % (head[:-1], messages)
+        more = b"" if tools == b"[]" else b',"tools":' + tools
+        body = b"".join((head[:-1], b',"messages":', messages, more, b"}"))
         request.stream = httpx.ByteStream(body)
         request.headers["Content-Length"] = str(len(body))
