@@ -15,6 +15,7 @@ from agentos_jupyter import keys, paths
 from agentos_jupyter.cli import text
 from agentos_jupyter.errors import AgentOSError, ConfigError
 from agentos_jupyter.models.providers import KNOWN
+from agentos_jupyter.models.spoken import PROVIDERS, needs, variables_of
 from agentos_jupyter.rpc.sync import SyncLink
 
 SHOWN = 4
@@ -43,6 +44,12 @@ def variable(name: str) -> str:
     """The variable that holds a provider's key; a name in capitals is one already."""
     if name in KNOWN:
         return KNOWN[name].key
+    if name in PROVIDERS:
+        wanted = needs(name)
+        if not wanted.key:
+            more = ", ".join(each[0] for each in wanted.more.values())
+            raise ConfigError(f"{name} has no one key{': set ' + more if more else ', and needs none'}.")
+        return wanted.key[0]
     return name if keys.NAME.fullmatch(name) else "".join(c if c.isalnum() else "_" for c in name).upper() + "_API_KEY"
 
 
@@ -68,7 +75,7 @@ def _remove(name: str) -> int:
 
 def _list() -> int:
     kept = keys.load()
-    by_variable = {provider.key: name for name, provider in KNOWN.items()}
+    by_variable = _providers()
     names = sorted({*kept, *(name for name in by_variable if os.environ.get(name))})
     rows = [
         [name, by_variable.get(name, ""), _hint(os.environ.get(name) or kept[name]), _source(name)] for name in names
@@ -81,6 +88,14 @@ def _list() -> int:
     return 0
 
 
+def _providers() -> dict[str, str]:
+    """The provider of each key's variable: one that is asked directly, else the first of litellm's."""
+    spoken = {
+        each: name for name in sorted(PROVIDERS, reverse=True) for each in variables_of(name) if keys.is_key(each)
+    }
+    return spoken | {provider.key: name for name, provider in KNOWN.items()}
+
+
 def _hint(value: str) -> str:
     return f"…{value[-SHOWN:]}" if len(value) >= 5 * SHOWN else "(short)"
 
@@ -91,10 +106,14 @@ def _source(name: str) -> str:
 
 def _test(name: str | None) -> int:
     """Ask each provider whose key is known for the list of its models: the cheapest question that needs a key."""
-    by_variable = {provider.key: provider_name for provider_name, provider in KNOWN.items()}
-    known = {by_variable[each]: each for each in {**keys.load(), **os.environ} if each in by_variable}
-    chosen = [name.removesuffix("_API_KEY").lower() if name not in KNOWN else name] if name else sorted(known)
-    if not chosen:
+    by_variable = _providers()
+    known = {by_variable[each] for each in {**keys.load(), **os.environ} if each in by_variable}
+    chosen = [by_variable.get(name, name)] if name else sorted(known & set(KNOWN))
+    if not name and (others := known - set(KNOWN)):
+        print(
+            f"Not asked, because litellm lists no models of them: {', '.join(sorted(others))} (`agentos doctor --live`)"
+        )
+    if not chosen and not known:
         raise ConfigError("No key is known: `agentos key set PROVIDER` keeps one.")
     good = True
     with SyncLink(paths.workspace()) as link:

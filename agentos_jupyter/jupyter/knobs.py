@@ -166,12 +166,22 @@ from costs group by all order by 1 desc, 2
 async def _next(run: CellRun, session_id: str) -> str:
     if not session_id:
         return "This notebook has no session yet: the first prompt begins one."
-    tokens = (await run.desk.call("context.explain", {"session": session_id}))["tokens"]
+    explained = await run.desk.call("context.explain", {"session": session_id})
+    tokens = explained["tokens"]
     found = await run.desk.call("session.get", {"session": session_id})
     first = (await run.desk.call("model.resolve", {"name": found["model"]}))["chain"][0]
     price = first.get("price_input")
     money = f", ${tokens * price / 1e6:.4f} at least" if price else ""
-    return f"The next prompt sends about {tokens} tokens of context to {model_name(first['name'], first['scripted'])}{money}."
+    name = model_name(first["name"], first["scripted"])
+    return f"The next prompt sends about {tokens} tokens of context ({BASIS[explained['basis']]}) to {name}{money}."
+
+
+BASIS = {
+    "provider": "estimated from what the provider counted last",
+    "count": "counted, as cl100k_base counts",
+    "guess": "a guess from their size",
+}
+"""What stands behind a number of tokens."""
 
 
 async def context(run: CellRun, args: str) -> None:
@@ -183,4 +193,4 @@ async def context(run: CellRun, args: str) -> None:
         [number, each["role"], f"event {each['event']}" if each["event"] else each["text"], each["bytes"]]
         for number, each in enumerate(found["sources"], 1)
     ]
-    run.screen.table(["", "role", "from", "bytes"], rows, f"About {found['tokens']} tokens.")
+    run.screen.table(["", "role", "from", "bytes"], rows, f"About {found['tokens']} tokens, {BASIS[found['basis']]}.")

@@ -96,6 +96,8 @@ class Context:
         self._person_calls: dict[str, Mapping[str, Any]] = {}
         self._bytes = 0
         self._bytes_per_token = float(BYTES_PER_TOKEN)
+        self.corrected = False
+        """Whether a provider's own count of an earlier request stands behind the estimate of `tokens`."""
 
     # -- folding
 
@@ -111,6 +113,7 @@ class Context:
         self._messages[event.version] = event
         if event.type == "assistant.message":
             self._learn(self._bytes, (event.data.get("usage") or {}).get("input") or 0)
+            self.corrected = self.corrected or (bool(event.data.get("usage")) and not event.data.get("scripted"))
         if event.type in self._rule.types:
             self._insert(self._entry(event, self._rule.cut.get(event.type)))
 

@@ -240,7 +240,9 @@ class Models:
         """How many models a provider lists with the key there is. Raises what kept it from answering."""
         model = self._build(f"{provider}/any")
         if not isinstance(model, DirectModel):
-            raise ModelNotFound(f"{provider} has no endpoint that could be asked for its models.")
+            raise ModelNotFound(
+                f"{provider} is asked through litellm, which lists no models: `agentos doctor --live` asks those configured."
+            )
         return await model.reach()
 
     def default(self) -> Listed:
@@ -249,14 +251,17 @@ class Models:
 
     def list(self) -> Sequence[Listed]:
         """Every model that something names, with what is missing; the scripted demonstration is always there."""
+        from agentos_jupyter.config import user_functions
+
         settings = self._settings
         named: dict[str, str | None] = dict.fromkeys(self.choice().names, "default")
         for called in (*settings.roles, *settings.models):
             named |= {name: called for name in self.choice(called).names if name not in named}
         ready = [f"{name}/{model}" for name, one in settings.providers.items() for model in one.models]
         hosted = ["openrouter/auto"] if self._environ.get("OPENROUTER_API_KEY") else []
+        functions = [f"python:{name}" for name in user_functions().models]
         chosen = self.choice(settings.model).names if settings.model else ()
-        for name in (*chosen, *ready, *hosted, DEMO):
+        for name in (*chosen, *ready, *hosted, *functions, DEMO):
             named.setdefault(name, None)
         return [self._listed(name, role) for name, role in named.items()]
 

@@ -133,7 +133,12 @@ def constant(provider: str) -> str:
     return "".join(letter if letter.isalnum() else "_" for letter in provider).upper()
 
 
+def variables_of(provider: str) -> tuple[str, ...]:
+    """Every variable that a call to this provider takes."""
+    wanted = needs(provider)
+    return (*wanted.key, *(name for names in wanted.more.values() for name in names))
+
+
 def variables() -> frozenset[str]:
     """Every variable that some provider's call takes."""
-    every = [needs(provider) for provider in PROVIDERS]
-    return frozenset(name for one in every for names in (one.key, *one.more.values()) for name in names)
+    return frozenset(name for provider in PROVIDERS for name in variables_of(provider))

@@ -383,10 +383,11 @@ class Source(TypedDict):
 
 
 class Provenance(TypedDict):
-    """A record."""
+    """`basis` is what stands behind `tokens`: the `provider`'s count of an earlier request, a `count` by the gateway"""
 
     sources: list[Source]
     tokens: int
+    basis: Literal["provider", "count", "guess"]
 
 
 class Uploaded(TypedDict):

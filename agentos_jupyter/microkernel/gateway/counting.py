@@ -6,7 +6,6 @@ import importlib.util
 import json
 import os
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,9 @@ def count(body: bytes) -> int:
     """Tokens of the texts and calls of these messages (a JSON array), and four for each message around them."""
     messages = json.loads(body)
     texts = [text for message in messages for text in _texts(message)]
-    return sum(map(len, _encoding().encode_ordinary_batch(texts))) + 4 * len(messages)
+    return sum(map(len, _encoding().encode_ordinary_batch(texts, num_threads=1))) + 4 * len(messages)
 
 
-@lru_cache(maxsize=1)
 def _encoding() -> Any:
     found = importlib.util.find_spec("litellm")
     folder = Path(next(iter(found.submodule_search_locations or ()))) if found else Path()

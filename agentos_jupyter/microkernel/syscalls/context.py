@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import itertools
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from agentos_jupyter.errors import AgentOSError
+from agentos_jupyter.microkernel.context import Context
 from agentos_jupyter.microkernel.sessions import Caller
 from agentos_jupyter.microkernel.shapes import PAGE
 from agentos_jupyter.microkernel.table import Shape, namespace
 
 if TYPE_CHECKING:
     from agentos_jupyter.microkernel.kernel import Microkernel
+
+
+COUNT_SECONDS = 3.0
+"""What one waits for a count before a guess will do."""
 
 
 class Which(Shape):
@@ -46,8 +54,12 @@ class Source(Shape):
 
 
 class Provenance(Shape):
+    """`basis` is what stands behind `tokens`: the `provider`'s count of an earlier request, a `count` by the gateway
+    (with the encoding cl100k_base), or a `guess` of four bytes for a token."""
+
     sources: list[Source]
     tokens: int
+    basis: Literal["provider", "count", "guess"] = "guess"
 
 
 async def get(kernel: Microkernel, caller: Caller, params: Page) -> Messages:
@@ -76,7 +88,20 @@ async def explain(kernel: Microkernel, caller: Caller, params: Which) -> Provena
         )
         for entry in context.entries()
     ]
-    return Provenance(sources=sources, tokens=context.tokens)
+    tokens, basis = await _tokens(kernel, context)
+    return Provenance(sources=sources, tokens=tokens, basis=basis)
+
+
+async def _tokens(kernel: Microkernel, context: Context) -> tuple[int, Literal["provider", "count", "guess"]]:
+    """A gateway is not started to count, but one that runs is asked; nothing is downloaded for it."""
+    if context.corrected:
+        return context.tokens, "provider"
+    if kernel.gateway.pid is not None:
+        with contextlib.suppress(AgentOSError, TimeoutError):
+            async with asyncio.timeout(COUNT_SECONDS):
+                counted = await kernel.gateway.call("count", {}, b"[" + b",".join(context.messages()) + b"]")
+            return int(counted["tokens"]), "count"
+    return context.tokens, "guess"
 
 
 CALLS = namespace("context", reads=(get, explain))
