@@ -79,6 +79,7 @@ class Lock:
             f"The workspace {self._workspace} belongs to process {owner.get('pid', '?')} on the machine {owner['host']}: work there. "
             f"If nothing runs there any more, delete {paths.state_dir(self._workspace) / 'lock'} and try again.",
             **owner,
+            elsewhere=True,
         )
 
     def owner(self) -> dict[str, Any]:

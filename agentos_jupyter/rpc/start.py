@@ -20,6 +20,9 @@ from agentos_jupyter.errors import ConnectionLost, DaemonUnavailable, VersionMis
 from agentos_jupyter.rpc.wire import PROTOCOL, error_from_wire, unpack
 
 START_SECONDS = 20.0
+LAST_WORDS = 5.0
+"""Seconds for a daemon that is started late to say at least why it cannot."""
+
 T = TypeVar("T")
 
 
@@ -51,9 +54,9 @@ def spawn(workspace: Path) -> socket.socket:
                 time.sleep(0.05)  # another client starts it
                 continue
             try:
-                start_process(workspace, deadline)
-            except WorkspaceBusy:
-                if time.monotonic() > deadline:
+                start_process(workspace, max(deadline, time.monotonic() + LAST_WORDS))
+            except WorkspaceBusy as busy:
+                if time.monotonic() > deadline or busy.data.get("elsewhere"):
                     raise
                 time.sleep(0.05)  # the owner of the lock is about to listen, or about to be gone
 

@@ -19,6 +19,7 @@ import yaml
 
 from agentos_jupyter import paths
 from agentos_jupyter.cli.stop import stop
+from agentos_jupyter.errors import BY_CODE
 from agentos_jupyter.rpc.sync import SyncLink
 from tests.jupyter.conftest import Cell, Notebook
 from tests.rpc.versions import HOLD, Other
@@ -36,19 +37,37 @@ class Scene:
         self.facts: Facts = set()
         self.notebook: Notebook | None = None
 
-    def begin(self) -> None:
-        rules = [{"when": {"match": "say (.+)"}, "say": "{1}"}]
+    def begin(self, **settings: Any) -> None:
+        rules = [
+            {"when": {"match": "say (.+)"}, "say": "{1}"},
+            {"when": {"match": "run (.+)"}, "calls": [{"bash": {"command": "{1}"}}]},
+            {"when": {"role": "tool"}, "say": "done"},
+        ]
         (self.workspace / "model.yaml").write_text(yaml.safe_dump({"rules": rules}))
-        settings = {"model": "scripted:model.yaml", "limits": {"lease": "1s"}}
-        (self.workspace / "agentos.yaml").write_text(yaml.safe_dump(settings))
+        self.configure(**settings)
         self.notebook = self.open(self.workspace)
         assert self.say("first").answer.startswith("first")
         self.facts = self.stored()
+
+    def configure(self, **settings: Any) -> None:
+        given = {"model": "scripted:model.yaml", "limits": {"lease": "1s"}, **settings}
+        (self.workspace / "agentos.yaml").write_text(yaml.safe_dump(given))
 
     def say(self, word: str) -> Cell:
         """Have the model say a word, and enough more that its facts need new pages of a disk."""
         assert self.notebook is not None
         return self.notebook.run(f"say {word} {'x' * 20_000}", timeout=50)
+
+    def shown(self, code: str = "") -> str:
+        """What the next cell shows: an answer or text, or its error, which is a known code and a sentence without a stack."""
+        assert self.notebook is not None
+        cell = self.notebook.run(code, timeout=50) if code else self.say("second")
+        if cell.reply["status"] == "ok":
+            return cell.text
+        name, sentence = cell.error
+        assert name in BY_CODE and name != "internal"
+        assert cell.reply["traceback"] == [f"{name}: {sentence}"] and "\n" not in sentence
+        return f"{name}: {sentence}"
 
     def stored(self) -> Facts:
         """Every event of the log."""

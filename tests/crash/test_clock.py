@@ -1,13 +1,7 @@
-"""The system's clock jumps while an agent works: durations are measured by a clock that nobody sets, order is position.
-
-A few lines of C stand between the processes and the wall clock, and add what a file says; the monotonic clock stays
-true, as when a clock is set.
-"""
+"""The system's clock jumps while an agent works: durations are measured by a clock that nobody sets, order is position."""
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,77 +9,28 @@ from pathlib import Path
 import pytest
 
 from agentos_jupyter.rpc.sync import SyncLink
+from tests.crash.clock import Clock
 from tests.jupyter.conftest import Notebook
 
-pytestmark = [
-    pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler to make the clock with"),
-    pytest.mark.timeout(120),
-]
+pytestmark = pytest.mark.timeout(120)
 DAYS = {"forward": 3, "back": -3}
-CLOCK = r"""
-#define _GNU_SOURCE
-#include <fcntl.h>
-#include <stdlib.h>
-#include <sys/syscall.h>
-#include <sys/time.h>
-#include <time.h>
-#include <unistd.h>
-
-static long offset(void) {
-    char text[32] = {0};
-    int file = open(getenv("CLOCK_FILE"), O_RDONLY | O_CLOEXEC);
-    if (file >= 0) { if (read(file, text, 31) < 0) text[0] = 0; close(file); }
-    return atol(text);
-}
-int clock_gettime(clockid_t clock, struct timespec *now) {
-    int result = syscall(SYS_clock_gettime, clock, now);
-    if (clock == CLOCK_REALTIME) now->tv_sec += offset();
-    return result;
-}
-int gettimeofday(struct timeval *now, void *zone) {
-    struct timespec precise;
-    clock_gettime(CLOCK_REALTIME, &precise);
-    now->tv_sec = precise.tv_sec; now->tv_usec = precise.tv_nsec / 1000;
-    return 0;
-}
-time_t time(time_t *where) {
-    struct timespec precise;
-    clock_gettime(CLOCK_REALTIME, &precise);
-    if (where) *where = precise.tv_sec;
-    return precise.tv_sec;
-}
-"""
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The clock, as a library to be preloaded."""
-    source = tmp_path_factory.mktemp("clock") / "clock.c"
-    source.write_text(CLOCK)
-    made = source.with_suffix(".so")
-    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", made, source], check=True, timeout=50)
-    return made
 
 
 @pytest.fixture
-def jump(tmp_path: Path) -> Callable[[int], None]:
+def clock(tmp_path: Path) -> Clock:
+    return Clock(tmp_path)
+
+
+@pytest.fixture
+def jump(clock: Clock) -> Callable[[int], None]:
     """Sets the clock of whatever was started with `clocked` so many days off the true time."""
-
-    def now(days: int) -> None:
-        fresh = tmp_path / "fresh"
-        fresh.write_text(str(days * 86400))
-        fresh.rename(tmp_path / "clock")
-
-    now(0)
-    return now
+    return clock.jump
 
 
 @pytest.fixture
-def clocked(
-    open_notebook: Callable[..., Notebook], tmp_path: Path, library: Path, jump: Callable[[int], None]
-) -> Callable[[], Notebook]:
+def clocked(open_notebook: Callable[..., Notebook], clock: Clock) -> Callable[..., Notebook]:
     """Opens a notebook whose clock, and that of the daemon it starts, can jump."""
-    return lambda: open_notebook(LD_PRELOAD=str(library), CLOCK_FILE=str(tmp_path / "clock"))
+    return clock.opening(open_notebook)
 
 
 RULES = [

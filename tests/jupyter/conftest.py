@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from queue import Empty
 from typing import Any
@@ -60,8 +60,10 @@ class Cell:
 class Notebook:
     """A notebook kernel and its client."""
 
-    def __init__(self, workspace: Path, environ: dict[str, str]) -> None:
+    def __init__(self, workspace: Path, environ: dict[str, str], prefix: Sequence[str] = ()) -> None:
         self.manager = KernelManager(kernel_name="agentos")
+        assert self.manager.kernel_spec is not None
+        self.manager.kernel_spec.argv[:0] = prefix
         self.manager.start_kernel(cwd=str(workspace), env=environ)
         self.client: BlockingKernelClient = self.manager.client()
         self.client.start_channels()
@@ -127,13 +129,16 @@ class Notebook:
 
 @pytest.fixture
 def open_notebook(workspace: Path) -> Iterator[Callable[..., Notebook]]:
-    """Opens notebooks in the test's workspace and closes them in the end: `open_notebook(NAME="value")`."""
+    """Opens notebooks in the test's workspace and closes them in the end: `open_notebook(NAME="value")`.
+
+    `prefix` is a command that runs the kernel.
+    """
     import os
 
     opened: list[Notebook] = []
 
-    def start(folder: Path | None = None, **environ: str) -> Notebook:
-        notebook = Notebook(folder or workspace, {**os.environ, "AGENTOS_WORKSPACE": str(workspace), **environ})
+    def start(folder: Path | None = None, prefix: Sequence[str] = (), **environ: str) -> Notebook:
+        notebook = Notebook(folder or workspace, {**os.environ, "AGENTOS_WORKSPACE": str(workspace), **environ}, prefix)
         opened.append(notebook)
         return notebook
 
