@@ -252,7 +252,7 @@ async def begin_tool(
     kernel: Microkernel, session: Session, dispatch: Dispatch, name: str, arguments: dict[str, Any], key: str
 ) -> dict[str, Any]:
     """A call no model made (`!cmd`): judged and recorded like any other, with the person as its actor."""
-    known = session.keys.get(f"call {key}")
+    known = session.called.get(key)
     if known is not None:
         return _repeated(kernel, known, arguments)
     call = {"id": f"call-{session.calls + 1}", "name": name, "arguments": arguments, "raw": "", "key": key}

@@ -71,6 +71,24 @@ class Entry:
     answers: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A message event as it is kept for later plans: encoded, since few are looked at again, in a quarter of the memory."""
+
+    type: str
+    size: int
+    data: bytes
+
+    @staticmethod
+    def of(event: Event) -> Kept:
+        needed = {name: event.data[name] for name in _NEEDED if name in event.data}
+        return Kept(event.type, _content_bytes(event.data), _encode(needed))
+
+
+_NEEDED = ("id", "text", "calls", "form", "images")
+"""What a message is made of, of all that its event holds."""
+
+
 def _encode(message: Mapping[str, Any]) -> bytes:
     return _compact(message).encode("utf-8", "replace")
 
@@ -92,7 +110,7 @@ class Context:
         self.base: int | None = None
         self._rule = AppendRule()
         self._entries: dict[int | str, Entry] = {}
-        self._messages: dict[int, Event] = {}
+        self._messages: dict[int, Kept] = {}
         self._person_calls: dict[str, Mapping[str, Any]] = {}
         self._bytes = 0
         self._bytes_per_token = float(BYTES_PER_TOKEN)
@@ -110,12 +128,12 @@ class Context:
             self._person_calls[event.data["id"]] = event.data
         if event.type not in _ENCODERS:
             return
-        self._messages[event.version] = event
+        self._messages[event.version] = Kept.of(event)
         if event.type == "assistant.message":
             self._learn(self._bytes, (event.data.get("usage") or {}).get("input") or 0)
             self.corrected = self.corrected or (bool(event.data.get("usage")) and not event.data.get("scripted"))
         if event.type in self._rule.types:
-            self._insert(self._entry(event, self._rule.cut.get(event.type)))
+            self._insert(self._entry(event.version, event.type, event.data, self._rule.cut.get(event.type)))
 
     def _learn(self, sent: int, tokens: int) -> None:
         """Correct the estimate: a request of `sent` bytes was counted as `tokens` by the provider."""
@@ -162,7 +180,8 @@ class Context:
 
     def _planned(self, add: Add) -> Entry:
         if add.event is not None:
-            return self._entry(self._messages[add.event], add.cut)
+            kept = self._messages[add.event]
+            return self._entry(add.event, kept.type, json.loads(kept.data), add.cut)
         return Entry(f"text:{add.source}", add.role, _encode({"role": add.role, "content": add.text}))
 
     def _insert(self, entry: Entry) -> None:
@@ -170,15 +189,14 @@ class Context:
         self._bytes += len(entry.piece) - (len(old.piece) if old else 0)
         self._entries[entry.ref] = entry
 
-    def _entry(self, event: Event, cut: int | None) -> Entry:
-        data = event.data
-        person = self._person_calls.get(data.get("id", "")) if event.type == "tool.result" else None
+    def _entry(self, version: int, kind: str, data: Mapping[str, Any], cut: int | None) -> Entry:
+        person = self._person_calls.get(data.get("id", "")) if kind == "tool.result" else None
         if person is not None:
-            return Entry(event.version, "user", _encode(_person_message(person, data, cut)))
-        message = _ENCODERS[event.type](data, cut)
-        asks = tuple(call["id"] for call in data.get("calls", ())) if event.type == "assistant.message" else ()
-        answers = data["id"] if event.type == "tool.result" else None
-        return Entry(event.version, message["role"], _encode(message), asks, answers)
+            return Entry(version, "user", _encode(_person_message(person, data, cut)))
+        message = _ENCODERS[kind](data, cut)
+        asks = tuple(call["id"] for call in data.get("calls", ())) if kind == "assistant.message" else ()
+        answers = data["id"] if kind == "tool.result" else None
+        return Entry(version, message["role"], _encode(message), asks, answers)
 
     # -- reading
 
@@ -203,8 +221,8 @@ class Context:
     def outline(self) -> list[dict[str, Any]]:
         """What an engine plans with: each message event of the history, its type and size, and whether it is in."""
         return [
-            {"event": version, "type": event.type, "bytes": _content_bytes(event), "in": version in self._entries}
-            for version, event in self._messages.items()
+            {"event": version, "type": kept.type, "bytes": kept.size, "in": version in self._entries}
+            for version, kept in self._messages.items()
         ]
 
     def texts(self) -> list[str]:
@@ -212,8 +230,8 @@ class Context:
         return [str(ref).removeprefix("text:") for ref in self._entries if isinstance(ref, str)]
 
 
-def _content_bytes(event: Event) -> int:
-    return len(event.data.get("text") or "") + sum(len(call.get("raw") or "") for call in event.data.get("calls", ()))
+def _content_bytes(data: Mapping[str, Any]) -> int:
+    return len(data.get("text") or "") + sum(len(call.get("raw") or "") for call in data.get("calls", ()))
 
 
 def _user(data: Mapping[str, Any], cut: int | None) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from typing import Any
 
 from agentos_jupyter import paths
 from agentos_jupyter.errors import AgentOSError
+from agentos_jupyter.microkernel import memory
 from agentos_jupyter.microkernel.kernel import Microkernel
 from agentos_jupyter.microkernel.lock import Lock
 from agentos_jupyter.microkernel.serving import Server
@@ -54,9 +55,14 @@ async def serve(workspace: Path, ready: int) -> None:
 
 
 def _warm(kernel: Microkernel) -> None:
-    """Import what the first model call needs before somebody waits for it."""
-    kernel.spawn(asyncio.to_thread(importlib.import_module, "aiohttp"))
+    """Import what the first model call needs before somebody waits for it, and give back what only the start needed."""
+    kernel.spawn(asyncio.to_thread(_settle))
     kernel.spawn(kernel.warm())
+
+
+def _settle() -> None:
+    importlib.import_module("aiohttp")
+    memory.give_back()
 
 
 async def _until_stopped(kernel: Microkernel, server: Server) -> None:

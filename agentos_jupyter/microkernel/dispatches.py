@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 async def begin(kernel: Microkernel, caller: Caller, session: Session, params: Begin) -> Dispatch:
     """Start a dispatch, or begin an unfinished one again with a new epoch. Raises `SessionBusy`."""
     async with session.writing:
-        known = session.keys.get("begin " + params.key)
+        known = session.begun.get(params.key)
         if known is not None:
-            return await _begun(kernel, caller, session, session.dispatches[known.dispatch or ""])
+            return await _begun(kernel, caller, session, session.dispatches[known])
         events = await _settle(session, params.dispatch)
         dispatch_id = params.dispatch or ids.dispatch_id(session.id, len(session.dispatches) + 1)
         started = await _started(kernel, session, params, dispatch_id)

@@ -109,6 +109,7 @@ class Dispatch:
             case "user.message":
                 self.corrections += data.get("from") == "schema"
             case "assistant.message":
+                self.forget_results()  # who ended those of the turn before has heard so
                 self.turns, self.reply, self.answer = data["turn"], event, data["text"]
                 self.model, self.scripted = data["model"], data["scripted"]
                 self.usage = _sum(self.usage, data.get("usage") or {})
@@ -131,6 +132,19 @@ class Dispatch:
                 )
                 self.changed = Changes(**data["changed"]) if data.get("changed") else None
                 self.error = ErrorInfo(**data["error"]) if data.get("error") else None
+
+    def forget_results(self) -> None:
+        """Keep of the results only those that were given up, because the real one may still come."""
+        self.results = {name: event for name, event in self.results.items() if event.data["status"] == "unknown"}
+
+    def followed_by(self, newer: Dispatch) -> None:
+        """Another dispatch began: nobody repeats a write of this one, and what both have in common is kept once."""
+        self.reply = None
+        self.forget_results()
+        if self.tools == newer.tools:
+            newer.tools = self.tools
+        if self.limits == newer.limits:
+            newer.limits = self.limits
 
     def info(self) -> DispatchInfo:
         return DispatchInfo(
@@ -226,7 +240,8 @@ class Session:
         self.turns = 0
         self.calls = 0
         self.dispatches: dict[str, Dispatch] = {}
-        self.keys: dict[str, Event] = {}
+        self.begun: dict[str, str] = {}
+        self.called: dict[str, Event] = {}
         self.current: Dispatch | None = None
         self.lease: Lease | None = None
         self.writing = asyncio.Lock()
@@ -237,7 +252,7 @@ class Session:
         """Fold one event of the session's stream in; one that was folded before is left alone."""
         if event.version <= self.version:
             return
-        self.version = event.version
+        self.version, before = event.version, self.current
         data = event.data
         match event.type:
             case "session.created":
@@ -255,7 +270,7 @@ class Session:
                 self.heard = data.get("inbox", self.heard)
             case "dispatch.started":
                 assert event.dispatch is not None
-                self.keys["begin " + data["key"]] = event
+                self.begun[data["key"]] = event.dispatch
                 if event.dispatch not in self.dispatches:
                     self.current = Dispatch(
                         event.dispatch,
@@ -272,10 +287,12 @@ class Session:
             case "tool.call":
                 self.calls += 1
                 if "key" in data:
-                    self.keys["call " + data["key"]] = event
+                    self.called[data["key"]] = event
         dispatch = self.dispatches.get(event.dispatch or "")
         if dispatch is not None:
             dispatch.apply(event)
+        if event.type == "dispatch.started" and before is not None and before is not self.current:
+            before.followed_by(self.dispatches[event.dispatch or ""])
         self.context.apply(event)
 
     def moved(self, workspace: str) -> None:

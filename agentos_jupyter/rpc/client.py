@@ -29,6 +29,8 @@ class Info(TypedDict):
     engine: str
     started: float
     salvages: list[str]
+    loaded: int
+    tasks: int
 
 
 class Health(TypedDict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,8 @@ class Hello(Shape):
 
 class Info(Shape):
     """The daemon: `position` is the last event, `running` counts dispatches at work, `started` is seconds since 1970,
-    `salvages` are sentences about damage that the log survived, and what it lost."""
+    `salvages` are sentences about damage that the log survived, and what it lost; of `sessions`, `loaded` are in memory,
+    and `tasks` is how much the daemon does at this moment."""
 
     workspace: str
     version: str
@@ -49,6 +51,8 @@ class Info(Shape):
     engine: str
     started: float
     salvages: list[str] = Field(default_factory=list)
+    loaded: int = 0
+    tasks: int = 0
 
 
 class Health(Shape):
@@ -90,6 +94,8 @@ async def info(kernel: Microkernel, caller: Caller, params: Empty) -> Info:
         engine=kernel.engine,
         started=kernel.started,
         salvages=kernel.salvages,
+        loaded=len(kernel.live()),
+        tasks=len(asyncio.all_tasks()),
     )
 
 
