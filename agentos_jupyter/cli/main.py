@@ -32,6 +32,7 @@ VERBS = {
     "backup": Verb("backup", "make a backup of this workspace while it works, or list them"),
     "demo": Verb("demo", "run the main job: an agent repairs a small project, in a notebook"),
     "doctor": Verb("doctor", "check every part, and say how to mend what is broken"),
+    "export": Verb("export", "write the events and every view as Parquet or JSON lines"),
     "forget": Verb("forget", "remove content for good, and leave a tombstone that says why"),
     "gc": Verb("gc", "remove what nobody can miss: unnamed content, leftovers, dead sockets"),
     "help": Verb("help", "explain a verb, command, option, limit, error code, agent, model or skill"),

@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 import duckdb
 
 from agentos_jupyter.errors import ContentNotFound, LogDamaged, LogError
-from agentos_jupyter.log import canonical, forgetting, garbage, ordering
+from agentos_jupyter.log import canonical, exporting, forgetting, garbage, ordering
 from agentos_jupyter.log.blobs import Blobs
+from agentos_jupyter.log.exporting import Exported, Format
 from agentos_jupyter.log.failure import CURE, explain
 from agentos_jupyter.log.holding import Held, Holding
 from agentos_jupyter.log.opening import DATABASE, Heads, Storage, open_database
@@ -214,6 +215,11 @@ class Log:
         named |= await self._thread(self._ask, lambda cursor: garbage.named(cursor, self.blobs, until))
         going = [(digest, size) for digest, size in found if digest not in named]
         return await self._thread(lambda: [each for each in going if self.blobs.remove(each[0], before)])
+
+    async def export(self, kind: Format) -> list[Exported]:
+        """Write the events and every view into a new folder in `exports/`, a file each."""
+        work = functools.partial(exporting.export, exports=self.folder / "exports", kind=kind)
+        return await self._thread(self._ask, work)
 
     async def tidy(self) -> None:
         """Remove what an ordering that was killed left."""

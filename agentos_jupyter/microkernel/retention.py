@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agentos_jupyter.limits import Limits
-
-EXPORTING = "making-"
-"""How the folder of an export begins until it is whole."""
+from agentos_jupyter.log.exporting import MAKING
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +36,14 @@ def old(state: Path, limits: Limits) -> Iterator[tuple[str, Path]]:
 
 def cut_off(state: Path) -> Iterator[tuple[str, Path]]:
     """What restores and exports that were cut off left: none is at work while upkeep is."""
-    for pattern in ("restoring-*", f"exports/{EXPORTING}*"):
+    for pattern in ("restoring-*", f"exports/{MAKING}*"):
         yield from (("cut off", path) for path in sorted(state.glob(pattern)))
 
 
 def yours(state: Path) -> list[Find]:
     """What is kept until a person removes it: it may be the last copy of something."""
     paths = [*state.glob("damaged-*"), *state.glob("before-restore-*"), *state.glob("exports/*")]
-    return [Find("yours", str(path), size(path)) for path in sorted(paths) if not path.name.startswith(EXPORTING)]
+    return [Find("yours", str(path), size(path)) for path in sorted(paths) if not path.name.startswith(MAKING)]
 
 
 def size(path: Path) -> int:

@@ -19,6 +19,7 @@ from agentos_jupyter.config import BackupSettings
 from agentos_jupyter.errors import AgentOSError, BackupRefused
 from agentos_jupyter.limits import Limits
 from agentos_jupyter.log import backups, forgetting
+from agentos_jupyter.log.exporting import Exported, Format
 from agentos_jupyter.microkernel import backup, retention
 from agentos_jupyter.microkernel.retention import Find
 
@@ -125,6 +126,11 @@ class Upkeep:
         """Remove only what nobody can miss: content that no event names, and what was cut off."""
         async with self.alone():
             return Upkept(await self._removed(dry), [], 0, "")
+
+    async def export(self, kind: Format) -> list[Exported]:
+        """Write the events and every view as files into the state folder's `exports/`."""
+        async with self.alone():
+            return await self._kernel.log.export(kind)
 
     async def _removed(self, dry: bool, *more: Callable[[Path, Limits], Iterable[tuple[str, Path]]]) -> list[Find]:
         kernel, limits = self._kernel, self._kernel.limits()

@@ -80,6 +80,21 @@ class UpkeepInfo(TypedDict):
     why: str
 
 
+class ExportedFile(TypedDict):
+    """A record."""
+
+    name: str
+    rows: int
+    bytes: int
+
+
+class Exports(TypedDict):
+    """The new folder, in `.agentos/exports`, and its files."""
+
+    folder: str
+    files: list[ExportedFile]
+
+
 class LastBackup(TypedDict):
     """The last backup: `made` is UTC, `position` its last event."""
 
@@ -552,6 +567,10 @@ class Storage:
         """Remove what nobody can miss: content that no event names (after limits.keep_blobs), and what was cut off."""
         return await self._call("storage.collect", _given(dry=dry))
 
+    async def export(self, *, format: Literal["parquet", "jsonl"] | None = None) -> Exports:
+        """Write the events and every view as files, all of one moment, into a new folder of the workspace's exports."""
+        return await self._call("storage.export", _given(format=format))
+
     async def get(self) -> StorageInfo:
         """What the workspace takes on the disk, and its last backup."""
         return await self._call("storage.get", {})
@@ -817,6 +836,10 @@ class SyncStorage:
     def collect(self, *, dry: bool | None = None) -> UpkeepInfo:
         """Remove what nobody can miss: content that no event names (after limits.keep_blobs), and what was cut off."""
         return self._call("storage.collect", _given(dry=dry))
+
+    def export(self, *, format: Literal["parquet", "jsonl"] | None = None) -> Exports:
+        """Write the events and every view as files, all of one moment, into a new folder of the workspace's exports."""
+        return self._call("storage.export", _given(format=format))
 
     def get(self) -> StorageInfo:
         """What the workspace takes on the disk, and its last backup."""

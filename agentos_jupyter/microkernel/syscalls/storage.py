@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -127,6 +128,35 @@ async def collect(kernel: Microkernel, caller: Caller, params: Keep) -> UpkeepIn
     return _told(await kernel.upkeep.collect(params.dry))
 
 
+class Export(Shape):
+    """As which kind of file."""
+
+    format: Literal["parquet", "jsonl"] = "parquet"
+
+
+class ExportedFile(Shape):
+    name: str
+    rows: int
+    bytes: int
+
+
+class Exports(Shape):
+    """The new folder, in `.agentos/exports`, and its files."""
+
+    folder: str
+    files: list[ExportedFile]
+
+
+async def export(kernel: Microkernel, caller: Caller, params: Export) -> Exports:
+    """Write the events and every view as files, all of one moment, into a new folder of the workspace's exports.
+
+    Raises `backup.refused` while other upkeep is at work, `log.unwritable` when the disk is full.
+    """
+    made = await kernel.upkeep.export(params.format)
+    files = [ExportedFile(name=each.path.name, rows=each.rows, bytes=each.bytes) for each in made]
+    return Exports(folder=os.fspath(made[0].path.parent), files=files)
+
+
 async def backup(kernel: Microkernel, caller: Caller, params: Backup) -> BackupInfo:
     """Make a backup of the log, all content and whatever else is state, while work goes on.
 
@@ -154,4 +184,4 @@ async def get(kernel: Microkernel, caller: Caller, params: Empty) -> StorageInfo
     )
 
 
-CALLS = namespace("storage", writes=(backup, maintain, collect), reads=(get,))
+CALLS = namespace("storage", writes=(backup, maintain, collect, export), reads=(get,))
