@@ -50,7 +50,7 @@ def _told(made: dict[str, Any]) -> str:
     lines = [f"Backup {text.visible(made['backup'])}", f"  {held}, in {text.duration(made['seconds'])}"]
     if made["pruned"]:
         lines.append(f"  removed {len(made['pruned'])} older ones, which freed {text.size(made['freed'])} of content")
-    lines += [f"  damaged here, and not in it: {digest}" for digest in made["missing"]]
+    lines += [f"  damaged or unreadable here, and not in it: {text.visible(each)}" for each in made["missing"]]
     return "\n".join(lines)
 
 

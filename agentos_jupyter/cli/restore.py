@@ -63,8 +63,8 @@ def _restore(workspace: Path, named: Path) -> int:
     print(f"Restored {visible(str(backup))} into {visible(str(workspace))}:")
     print(f"  {manifest.position} events in {streams} streams, every chain and the digest of every file checked,")
     print(f"  {manifest.blobs} blobs and {manifest.files} other files, as of {manifest.made}.")
-    for digest in manifest.missing:
-        print(f"  not in it, because it was damaged when the backup was made: {digest}")
+    for each in manifest.missing:
+        print(f"  not in it, because it was damaged or unreadable when the backup was made: {visible(each)}")
     if aside is not None:
         print(f"What was there is in {visible(str(aside))}; `agentos restore --undo` goes back to it.")
     return 0

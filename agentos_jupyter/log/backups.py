@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -27,6 +28,7 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 CONTENTS = "contents.json"
 MAKING = "making-"
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class Part:
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """What a backup is. `made` is UTC, `position` and `head` are the last event's, `missing` are blobs that were
-    damaged or gone when it was made."""
+    damaged, and files that could not be read, when it was made."""
 
     format: int
     agentos: str
@@ -153,6 +155,9 @@ def read_contents(folder: Path, manifest: Manifest) -> Contents:
         files = tuple(File(**each) for each in data["files"])
         for file in files:
             _check_path(file.path)
+        for digest in (*data["blobs"], *(file.digest for file in files if file.digest is not None)):
+            if not _DIGEST.fullmatch(digest):
+                raise ValueError(f"it names the digest {digest!r}")
         return Contents(data["blobs"], files)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise damaged(folder, CONTENTS, str(error)) from None

@@ -36,7 +36,7 @@ def expect_space(state: Path, folder: Path, pool: Pool, known: dict[str, File]) 
         with contextlib.suppress(FileNotFoundError):
             size = path.stat().st_size
             need += 0 if pool.has("sha256:" + path.name, size) else size
-    changed = (file for _, file in _walk(state) if stat.S_ISREG(file.mode) and not _unchanged(file, known))
+    changed = (file for _, file in _walk(state, []) if stat.S_ISREG(file.mode) and not _unchanged(file, known))
     need += sum(file.size for file in changed)
     free = shutil.disk_usage(folder).free
     if need > free:
@@ -54,7 +54,7 @@ def _unchanged(file: File, known: dict[str, File]) -> bool:
 def gather(state: Path, pool: Pool, known: dict[str, File]) -> tuple[Contents, list[str]]:
     """Put into the pool what it has not yet; what is in the backup, and the blobs that were damaged."""
     blobs, missing = _copy_blobs(state / "blobs", pool)
-    files = [_stored(path, entry, pool, known) for path, entry in _walk(state)]
+    files = [_stored(folder, file, pool, known, missing) for folder, file in _walk(state, missing)]
     return Contents(blobs, tuple(file for file in files if file is not None)), missing
 
 
@@ -80,8 +80,9 @@ def _copy_blobs(folder: Path, pool: Pool) -> tuple[dict[str, int], list[str]]:
     return blobs, damaged
 
 
-def _walk(state: Path) -> Iterator[tuple[int, File]]:
+def _walk(state: Path, unread: list[str]) -> Iterator[tuple[int, File]]:
     """Whatever else is state, each with a descriptor of its folder: nothing is reached through a link."""
+
     for where, folders, names, descriptor in os.fwalk(state, follow_symlinks=False):
         at = os.path.relpath(where, state)
         if at == ".":
@@ -93,6 +94,8 @@ def _walk(state: Path) -> Iterator[tuple[int, File]]:
                 entry = _entry(path, name, descriptor)
                 if entry is not None:
                     yield descriptor, entry
+                    if stat.S_ISDIR(entry.mode) and not os.access(name, os.R_OK | os.X_OK, dir_fd=descriptor):
+                        unread.append(f"{path} (Permission denied)")
 
 
 def _left_out(name: str) -> bool:
@@ -110,7 +113,7 @@ def _entry(path: str, name: str, folder: int) -> File | None:
     return None  # a pipe or socket: nobody listens to it after a restore
 
 
-def _stored(folder: int, file: File, pool: Pool, known: dict[str, File]) -> File | None:
+def _stored(folder: int, file: File, pool: Pool, known: dict[str, File], unread: list[str]) -> File | None:
     """The entry with the digest of its bytes, which are in the pool."""
     if not stat.S_ISREG(file.mode):
         return file
@@ -120,8 +123,11 @@ def _stored(folder: int, file: File, pool: Pool, known: dict[str, File]) -> File
     name = file.path.rpartition("/")[2]
     try:
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
-    except OSError:
-        return None  # gone, or another thing by now
+    except FileNotFoundError:
+        return None  # removed at this moment
+    except OSError as error:
+        unread.append(f"{file.path} ({error.strerror})")
+        return None
     try:
         digest, size = pool.add(descriptor)
     finally:

@@ -78,7 +78,10 @@ def _files(backup: Path, pool: Pool, files: tuple[File, ...], target: Path) -> N
             os.utime(path, ns=(file.mtime, file.mtime))
     for file in files:
         if file.link is not None:
-            (target / file.path).symlink_to(file.link)
+            path = target / file.path
+            if path.parent.resolve() != target.resolve() / Path(file.path).parent:
+                raise backups.damaged(backup, file.path, "it lies behind a link")
+            path.symlink_to(file.link)
     for file in reversed(folders):
         (target / file.path).chmod(stat.S_IMODE(file.mode) & 0o777)
 

@@ -41,7 +41,7 @@ class Health(TypedDict):
 
 
 class BackupInfo(TypedDict):
-    """A backup: `made` is UTC, `position` its last event, `bytes` all it holds, `missing` the content that was damaged or"""
+    """A backup: `made` is UTC, `position` its last event, `bytes` all it holds, `missing` the content that was damaged"""
 
     backup: str
     made: str

@@ -242,6 +242,17 @@ def test_where_a_backup_may_not_go(agentos: Run, workspace: Path, target: Path, 
     assert "needs 8796093.1 MB" in done.stderr and "free some space" in done.stderr
 
 
+@pytest.mark.skipif(os.getuid() == 0, reason="root reads everything")
+def test_a_folder_that_cannot_be_read_is_told(agentos: Run, workspace: Path, target: Path) -> None:
+    agentos("start")
+    (shut := paths.state_dir(workspace) / "homes" / "shut").mkdir(parents=True)
+    (shut / "a").write_text("x")
+    shut.chmod(0)
+    done = agentos("backup", str(target))
+    shut.chmod(0o700)
+    assert done.returncode == 1 and "homes/shut (Permission denied)" in done.stdout
+
+
 def test_a_damaged_blob_is_told_and_the_rest_is_kept(agentos: Run, workspace: Path, target: Path) -> None:
     agentos("start")
     digests = put_blobs(workspace, 3, 1000)
@@ -251,20 +262,39 @@ def test_a_damaged_blob_is_told_and_the_rest_is_kept(agentos: Run, workspace: Pa
     assert digests[1] in done.stdout and "2 blobs" in done.stdout
 
 
-def test_a_restored_backup_cannot_write_outside(agentos: Run, workspace: Path, target: Path, tmp_path: Path) -> None:
-    """Whoever can write a backup may choose its paths: none of them leads out."""
+def planted(digest: str) -> backups.Contents:
+    return backups.Contents({digest: 1}, ())
+
+
+def files(*paths: str) -> backups.Contents:
+    return backups.Contents({}, tuple(backups.File(path, 0o40755) for path in paths))
+
+
+OUTSIDE = [backups.File("way", 0o120777, link=".."), backups.File("way/planted", 0o120777, link="/etc")]
+EVIL = {
+    "a path upwards": (files("../../planted"), "it names the path"),
+    "an absolute path": (files("/tmp/planted"), "it names the path"),
+    "a path down and up": (files("a/../../../planted"), "it names the path"),
+    "a link behind a link": (backups.Contents({}, tuple(OUTSIDE)), "it lies behind a link"),
+    "a digest that is a path": (planted("sha256:../../../planted"), "it names the digest"),
+}
+
+
+@pytest.mark.parametrize("how", EVIL)
+def test_a_restored_backup_cannot_write_outside(agentos: Run, target: Path, tmp_path: Path, how: str) -> None:
+    """Whoever can write a backup may choose what it says: nothing of it leads out."""
     agentos("start")
     folder = Path(backup(agentos, target)["backup"])
+    (folder.parent.parent / "planted").write_text("x")
     manifest = backups.read(folder)
-    for path in ("../../planted", "/tmp/planted", "a/../../../planted"):
-        (folder / "contents.json").unlink()
-        (folder / "manifest.json").unlink()
-        contents = backups.Contents({}, (backups.File(path, 0o40755),))
-        part = backups.write_contents(folder, contents)
-        parts = {**manifest.parts, "contents.json": part}
-        backups.write(folder, backups.Manifest(**{**_fields(manifest), "parts": parts}))
-        done = agentos("restore", str(folder), "--into", str(tmp_path / "into"))
-        assert done.returncode == 1 and "it names the path" in done.stderr
+    (folder / "contents.json").unlink()
+    (folder / "manifest.json").unlink()
+    contents, said = EVIL[how]
+    parts = {**manifest.parts, "contents.json": backups.write_contents(folder, contents)}
+    backups.write(folder, backups.Manifest(**{**_fields(manifest), "parts": parts}))
+    done = agentos("restore", str(folder), "--into", str(tmp_path / "into"))
+    assert done.returncode == 1 and said in done.stderr
+    assert not list((tmp_path / "into").rglob("planted"))
 
 
 def _fields(manifest: backups.Manifest) -> dict[str, Any]:

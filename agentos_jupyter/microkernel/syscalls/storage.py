@@ -28,8 +28,8 @@ class Backup(Shape):
 
 
 class BackupInfo(Shape):
-    """A backup: `made` is UTC, `position` its last event, `bytes` all it holds, `missing` the content that was damaged or
-    gone; `pruned` are older ones that were removed, `freed` their bytes."""
+    """A backup: `made` is UTC, `position` its last event, `bytes` all it holds, `missing` the content that was damaged
+    and the files that could not be read; `pruned` are older ones that were removed, `freed` their bytes."""
 
     backup: str
     made: str
