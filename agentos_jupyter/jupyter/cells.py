@@ -177,9 +177,11 @@ def _lines(text: str) -> list[str]:
 
 def _line_command(line: str) -> Cell:
     if line[0] == "!":
-        return Bash(_filled(line[1:].strip(), "bash"))
+        if not line.strip("! \t"):
+            raise CommandError("! has no command behind it: write !ls, or %%bash and the commands beneath it.")
+        return Bash(line[1:].strip())
     if line[0] == "?":
-        return Help(line.strip("? \t").lstrip("%!"))
+        return Help(line.strip("? \t").lstrip("%!").partition(" ")[0])
 
     name, rest = _named(line)
     if COMMANDS[name].mark == "%%" and name != "agent":

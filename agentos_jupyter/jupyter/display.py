@@ -199,6 +199,11 @@ class Screen:
         if self._timer is None:
             self._draw_in(self._drawn + PERIOD - time.monotonic())
 
+    def mark(self, step: Step | None) -> None:
+        """Give a step that was drawn before its dispatch ended the metadata of the end."""
+        if self._live and step in self._shown:
+            self.touch(step)
+
     def _draw_in(self, seconds: float) -> None:
         self._timer = asyncio.get_running_loop().call_later(max(0.0, seconds), self._tick)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from agentos_jupyter.errors import AgentOSError, CommandError, nearest
@@ -13,6 +14,9 @@ from agentos_jupyter.jupyter.words import model_name
 
 if TYPE_CHECKING:
     from agentos_jupyter.jupyter.runner import CellRun
+
+SECONDS = frozenset({"wall", "command", "compute"})
+"""Limits that are seconds."""
 
 
 async def agent(run: CellRun, args: str) -> None:
@@ -138,14 +142,23 @@ async def budget(run: CellRun, args: str) -> None:
     usage = last.get("usage") or {}
     used = {
         "turns": last.get("turns"),
-        "wall": f"{last['seconds']:.1f} s" if last.get("seconds") else None,
+        "wall": last.get("seconds"),
         "tokens": (usage.get("input") or 0) + (usage.get("output") or 0) if usage else None,
         "usd": usage.get("usd"),
     }
     own = dict.fromkeys(found["limits"], "this session's own")
-    rows = [[name, limits[name], used.get(name), own.get(name, "")] for name in LIMITS]
+    rows = [[name, _amount(name, limits[name]), _amount(name, used.get(name)), own.get(name, "")] for name in LIMITS]
     note = "`%budget turns=80` sets one, `%budget reset` unsets all."
     run.screen.table(["limit", "a dispatch may use", "the last one used", ""], rows, note)
+
+
+def _amount(name: str, value: float | None) -> str:
+    """A limit, or what was used of it, with its unit."""
+    if value is None:
+        return ""
+    if name == "usd":
+        return f"${value:g}"
+    return f"{value:g} s" if name in SECONDS else f"{value:,}"
 
 
 async def cost(run: CellRun, args: str) -> None:
@@ -153,6 +166,9 @@ async def cost(run: CellRun, args: str) -> None:
     words_of("cost", args, 0, 0)
     here = run.desk.session_info["id"] if run.desk.session_info else ""
     spent = await run.desk.call("sql.query", {"sql": _SPENT.format(session=here)})
+    if not spent["rows"]:
+        run.screen.note(f"Nothing was spent in this workspace yet. {await _next(run, here)}")
+        return
     run.screen.table(spent["columns"], spent["rows"], await _next(run, here))
 
 
@@ -187,10 +203,34 @@ BASIS = {
 async def context(run: CellRun, args: str) -> None:
     """`%context`."""
     words_of("context", args, 0, 0)
-    session_now = await run.session()
-    found = await run.desk.call("context.explain", {"session": session_now["id"]})
+    if run.desk.session_info is None:
+        run.screen.note("This notebook has no session yet: the first prompt begins one.")
+        return
+    session_id = run.desk.session_info["id"]
+    found = await run.desk.call("context.explain", {"session": session_id})
     rows = [
-        [number, each["role"], f"event {each['event']}" if each["event"] else each["text"], each["bytes"]]
-        for number, each in enumerate(found["sources"], 1)
+        [number, each["role"], f"event {each['event']}" if each["event"] else each["text"], each["bytes"], begins]
+        for number, (each, begins) in enumerate(
+            zip(found["sources"], await _beginnings(run, session_id), strict=False), 1
+        )
     ]
-    run.screen.table(["", "role", "from", "bytes"], rows, f"About {found['tokens']} tokens, {BASIS[found['basis']]}.")
+    note = f"About {found['tokens']} tokens, {BASIS[found['basis']]}."
+    run.screen.table(["", "role", "from", "bytes", "begins"], rows, note)
+
+
+async def _beginnings(run: CellRun, session_id: str) -> list[str]:
+    """The first words of each message that the model sees."""
+    texts: list[str] = []
+    after: int | None = 0
+    while after is not None:
+        page = await run.desk.call("context.get", {"session": session_id, "after": after})
+        texts += [_text(message) for message in page["messages"]]
+        after = page["next"]
+    return texts
+
+
+def _text(message: Mapping[str, Any]) -> str:
+    content = message.get("content") or ""
+    parts = [part.get("text", f"[{part.get('type')}]") for part in content] if isinstance(content, list) else [content]
+    calls = [f"{call['function']['name']} {call['function']['arguments']}" for call in message.get("tool_calls") or ()]
+    return one_line(" ".join([*parts, *calls])[:400], 60)

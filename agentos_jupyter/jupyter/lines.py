@@ -16,7 +16,7 @@ def words_of(name: str, args: str, least: int, most: int) -> list[str]:
     except ValueError as error:
         raise CommandError(f"%{name}: {str(error).lower()} in {args!r}.") from None
     if not least <= len(words) <= most:
-        raise CommandError(f"%{name} is written: {' or '.join(COMMANDS[name].usage)}.")
+        raise CommandError(f"%{name} is written: {' or '.join(COMMANDS[name].usage)}. ?{name} shows its manual.")
     return words
 
 

@@ -19,6 +19,9 @@ Call = Callable[[str, dict[str, Any]], Coroutine[Any, Any, Any]]
 Event = Mapping[str, Any]
 
 _EMPTY = {"text/plain": ""}
+_PASSING = re.compile(r"waiting for [^\n]*|[^\n]* takes no tools: [^\n]*")
+"""What is said while a model is waited for, and is no fact of the log."""
+
 _FOLD = re.compile(r"(\d{1,9}) earlier steps$", re.MULTILINE)
 
 
@@ -68,7 +71,8 @@ class Retold:
         return len(lines) == count and fold(lines[-FOLDED:], max(0, count - FOLDED)).data() == data
 
     def _beside(self, found: Counter[tuple[str, str]]) -> Counter[tuple[str, str]]:
-        """What a cell may show besides: the dispatch's title, the session's greeting, words that were not read, its end."""
+        """What a cell may show besides: the dispatch's title, the session's greeting, words that were not read, its end,
+        and what was said in passing."""
         titles = [f"{self.info['id']}: {one_line(self.info['prompt'], 200)}"]
         if error := (self.ended or {}).get("error"):
             titles.append(f"It ended with {error['code']}: {error['message']}")
@@ -79,6 +83,7 @@ class Retold:
                 key: count
                 for key, count in found.items()
                 if key in allowed
+                or (_PASSING.fullmatch(key[0]) and key == _key(Note(key[0]).data()))
                 or (key[0].startswith("New session ") and greeting in key[0] and key == _key(Note(key[0]).data()))
                 or (key[0].startswith("You: ") and "\n" not in key[0] and key == _key(Step(key[0]).data()))
             }

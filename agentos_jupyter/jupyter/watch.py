@@ -11,6 +11,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
+from agentos_jupyter.errors import AnswerInvalid
 from agentos_jupyter.jupyter.display import WIDEST, Note, Screen, Step
 from agentos_jupyter.jupyter.safe import one_line
 from agentos_jupyter.jupyter.words import summary
@@ -42,6 +43,8 @@ class Watch:
         self._since = time.monotonic() - seconds
         self._noted = ("", 0, Note(""))
         self._said: list[Step] = []
+        self._told = 0
+        self._own: Step | None = None
         self.turns = 0
         self.commands = 0
         self._tokens = 0
@@ -90,6 +93,7 @@ class Watch:
             self._write(text)
 
     def replied(self, reply: Reply) -> None:
+        self._told = reply.turn
         self._spend(asdict(reply.usage))
         self.reply(reply.text, last=not reply.tool_calls and not reply.more)
 
@@ -138,12 +142,13 @@ class Watch:
         fact = event["data"]
         match event["type"]:
             case "assistant.message":
+                self._told = fact["turn"]
                 self._spend(fact.get("usage") or {})
                 self.reply(fact["text"], last=not fact["calls"] and not fact.get("more"))
             case "user.message" if fact.get("from") == "steer":
                 self.heard(fact["text"])
             case "user.message" if fact.get("from") == "schema":
-                self._screen.note(fact["text"])
+                self.note(fact["text"])
             case "tool.call":
                 arguments = fact.get("arguments") or fact.get("raw", "")
                 self.began_call(fact["id"], fact["name"], arguments, "recorded" in fact)
@@ -152,7 +157,7 @@ class Watch:
                     fact["id"], fact["status"], fact["text"], fact.get("exit_code"), fact.get("seconds", 0.0)
                 )
             case "compute.attempt":
-                self.note(f"{fact['model']}: {fact['error']}")
+                self.note(fact["error"])
 
     def _live(self, data: Mapping[str, Any]) -> None:
         if data["kind"] in ("text", "reset"):
@@ -231,11 +236,14 @@ class Watch:
         took = f"{seconds:.1f} s" if seconds >= 0.05 else ""
         origin = "replayed, not run" if running.replayed else ""
         running.step.finish(" · ".join(part for part in (origin, mark, took) if part), text)
+        self._own = running.step
         self._screen.touch(running.step)
 
     def end(self, info: Mapping[str, Any]) -> None:
         """The dispatch is over: the place where the answer was being written becomes its summary."""
         self._screen.metadata["to"] = info["last"]
+        if (info.get("error") or {}).get("code") == AnswerInvalid.code and info["turns"] > self._told:
+            self.reply(str(info["answer"]), last=False)  # the reply that was refused is a fact, and came as the error
         for call_id in list(self._calls):
             self.ended_call(call_id, "unknown", "", None, 0.0)
         for step in self._said:
@@ -243,6 +251,7 @@ class Watch:
                 step.finish("not read: it enters with the next prompt")
                 self._screen.touch(step)
         if self._quiet:
+            self._screen.mark(self._own)
             return
         step = self._writing or Step("")
         step.rename(summary(info))

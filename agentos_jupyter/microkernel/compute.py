@@ -88,8 +88,8 @@ async def _complete(
         spoken = NewEvent("assistant.message", message, f"model:{completion.model}", dispatch.id)
         stored = await kernel.record(session, [*attempts, spoken, *events])
     if mistakes:
-        _check_corrections(dispatch, mistakes)
         sink.send({"kind": "note", "text": told["text"]})
+        _check_corrections(dispatch, mistakes)
     kernel.hooks.observe(
         "turn.after",
         {

@@ -60,9 +60,9 @@ PROMPTS = (
     Row("hello there", ("You said: hello there", "scripted model (model.yaml)", "1 turn")),
     Row("are you there?", ("You said: are you there?",)),
     Row("\\% of what?", ("You said: % of what?",)),
-    Row("go to {{city}}", ("You said: go to Bonn",), before=("%%python\ncity = 'Bonn'",)),
+    Row("go to {{city}}", ("You said: go to Bonn",)),
     Row("go to \\{{city}}", ("You said: go to {{city}}",)),
-    Row("see {{df}}", ("table of 2 rows", "- a: int64", "first 2 rows"), before=(DF,)),
+    Row("see {{df}}", ("table of 2 rows", "- a: int64", "first 2 rows")),
     Row("go to {{citi}}", error=("command.invalid", "did you mean 'city'?")),
     Row("   \n", ()),
 )  # fmt: skip
@@ -74,9 +74,9 @@ AGENT = (
     Row("%%agent model=scripted:$FOLDER/other.yaml\nhello", ("I am another.", "scripted model (other.yaml)")),
     Row("%%agent session=side\nhello", before=("%session new side", "%session new main"), after=SIDE, shows=("'side'",)),
     Row("%%agent found << schema=json\nnumber", after="found", shows=("{'n': 3}",)),
-    Row("%%agent found << schema=FORM\nnumber", before=(FORM,), after="found['n']", shows=("3",)),
+    Row("%%agent found << schema=FORM\nnumber", after="found['n']", shows=("3",)),
     Row("%%agent found << schema=table\nrows", after="type(found).__name__, int(found.n.sum())", shows=("('DataFrame', 7)",)),
-    Row("%%agent found << schema=Number\nnumber", before=(NUMBER,), after="found", shows=("Number(n=3)",)),
+    Row("%%agent found << schema=Number\nnumber", after="found", shows=("Number(n=3)",)),
     Row("%%agent found << schema=list[Number]\nrows", after="found[1].n", shows=("4",)),
     Row("%%agent images=dot.png\nlook", after=IMAGE, shows=("dot.png",)),
     Row("%%agent files=notes.txt\nread this", ("File notes.txt (12 bytes)", "remember me")),
@@ -108,18 +108,18 @@ OWN = (
     Row("%%sql\nselect 6 * 7 as answer", ("answer", "42")),
     Row("%%sql rows <<\nselect 6 * 7 as answer", after="int(rows.answer[0])", shows=("42",)),
     Row("%%sql\ndrop table events", error=("sql.refused", "SELECT")),
-    Row("%%parameters\ncity: Rome\nn: 3", after="city, n", shows=("('Rome', 3)",)),
+    Row("%%parameters\nplace: Rome\nn: 3", after="place, n", shows=("('Rome', 3)",)),
 )  # fmt: skip
 
 COMMAND_ROWS = (
     Row("%session", ("session", "main", "idle"), before=("%session main",)),
     Row("%session main", ("Going on with session main",)),
     Row("%session new third", ("New session third (s-",)),
-    Row("%session list", ("main", "third", "%session resume ID")),
+    Row("%session list", ("main", "%session resume ID")),
     Row("%session resume main", ("Going on with session main",)),
     Row("%model", ("scripted model (model.yaml)",)),
-    Row("%model scripted:$FOLDER/other.yaml", ("This session asks scripted model (other.yaml)",)),
-    Row("%model list", ("scripted:", "ready"), before=("%session new fourth",)),
+    Row("%model scripted:$FOLDER/other.yaml", ("This session asks scripted model (other.yaml)",), before=("%session new modelled",)),
+    Row("%model list", ("scripted:", "ready"), before=("%session main",)),
     Row("%skill list", ("aos-context", "aos-budget")),
     Row("%skill aos-context", ("description", "folder", "digest")),
     Row("%hook list", ("tool.before", "session.assemble", "aos-context")),
@@ -167,6 +167,10 @@ def table(base: Path) -> Iterator[Notebook]:
     (folder / "dot.png").write_bytes(PNG)
     nbformat.write(nbformat.v4.new_notebook(), folder / "empty.ipynb")
     notebook = Notebook(folder, {**os.environ, "AGENTOS_WORKSPACE": str(folder)})
+    for code in (DF, FORM, NUMBER, "%%python\naos.give(df)", "%%python\ncity = 'Bonn'"):
+        assert notebook.run(code).reply["status"] == "ok"
+    notebook.run("%session new main")
+    notebook.run("hello")
     yield notebook
     notebook.close()
     stop(folder)

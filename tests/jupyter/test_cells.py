@@ -66,7 +66,7 @@ def test_classify(code: str, cells: tuple[object, ...]) -> None:
         ("%%session a", "write %session"),
         ("%%python x=1\ny", "put 'x=1' on the next line"),
         ("%%sql", "nothing beneath it"),
-        ("!", "nothing beneath it"),
+        ("!", "no command behind it"),
         ("!cat <<EOF\nhello\nEOF", "Line 2 of this cell is no command, although the first one is: %%bash takes"),
         ("%status\nfix the bug", "put it into a cell of its own"),
         ("%status\n%%python\nx", "Line 2"),

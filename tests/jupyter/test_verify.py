@@ -31,8 +31,9 @@ MODEL: list[dict[str, Any]] = [
     {"when": "many", "calls": [{"bash": {"command": f"echo step {n}"}} for n in range(60)]},
     {"when": {"role": "tool", "match": "step"}, "say": "All sixty."},
     {"when": "for ever", "say": "again", "calls": [{"bash": {"command": "true"}}]},
-    {"when": "does not have the form", "say": '{"n": 3}'},
+    {"when": "does not have the form", "say": '{"n": "3"}'},
     {"when": "a number", "say": "no JSON"},
+    {"when": "shapeless", "say": "no JSON"},
     {"when": "slow", "calls": [{"bash": {"command": "echo begun; sleep 60"}}]},
     {"when": {"role": "tool"}, "say": "again", "calls": [{"bash": {"command": "true"}}]},
     {"say": "yes"},
@@ -100,6 +101,8 @@ def test_what_happened_is_ok(book: Book) -> None:
     book.run("many, please")
     book.run("for ever")
     book.run("%%agent found << schema=json\na number")
+    book.run("%%python\nFORM = {'type': 'object', 'properties': {'n': {'type': 'integer'}}}")
+    book.run("%%agent found << schema=FORM\na number")
     book.run("!printf 'a \\x1b[31mred\\x1b[0m <b>$x</b>\\n'; echo straße")
     book.run("!true")
     book.run("!echo one\n!echo two\n%status\n!exit 2")
@@ -117,8 +120,8 @@ def test_what_happened_is_ok(book: Book) -> None:
     book.made.cells.append(nbformat.v4.new_code_cell("never asked"))
     book.save()
     shown = book.kernel.run("%verify")
-    assert book.verdicts() == [*["ok"] * 11, "no dispatch", "not run"], shown.text
-    assert "13 cells: 11 ok, 1 no dispatch, 1 not run." in shown.text
+    assert book.verdicts() == [*["ok"] * 12, "no dispatch", "not run"], shown.text
+    assert "14 cells: 12 ok, 1 no dispatch, 1 not run." in shown.text
     assert "The digests of 1 session (" in shown.text
     assert "earlier steps" in book.made.cells[2].outputs[0].data["text/plain"]
 
@@ -133,6 +136,18 @@ def test_words_on_the_way_and_a_retry_are_ok(book: Book) -> None:
     agentos(book.path.parent, "sql", "select 1")
     book.kernel.manager.interrupt_kernel()
     book.keep(cell, book.kernel.end(request))
+    assert book.verdicts() == ["ok"]
+
+
+def test_a_server_that_was_down_is_ok(configure: Any, open_notebook: Any, workspace: Path) -> None:
+    configure(
+        model="local/m",
+        providers={"local": {"base_url": "http://127.0.0.1:9/v1"}},
+        limits={"attempts": 3, "backoff": "10ms", "backoff_max": "20ms"},
+    )
+    book = Book(workspace / "down.ipynb", open_notebook(AGENTOS_TRUST="1"))
+    assert book.run("hello").error[0] == "model.unavailable"
+    assert "times)" in str(book.made.cells[0].outputs)
     assert book.verdicts() == ["ok"]
 
 
