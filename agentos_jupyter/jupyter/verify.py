@@ -11,6 +11,7 @@ from typing import Any
 
 from agentos_jupyter.errors import BY_CODE, AgentOSError, CommandError, DispatchNotFound, LogDamaged
 from agentos_jupyter.jupyter.cells import Asking, Bash, Cell, Command, Help, Prompt, classify
+from agentos_jupyter.jupyter.display import Note
 from agentos_jupyter.jupyter.failures import described
 from agentos_jupyter.jupyter.retold import Call, Retold, retell
 from agentos_jupyter.jupyter.safe import one_line, plain
@@ -191,7 +192,8 @@ def _asked(retold: Retold) -> str:
 def _unmarked(outputs: Iterable[Output]) -> Iterable[tuple[str, str]]:
     """Outputs of an asking cell that name no dispatch; errors cannot, and a new session's greeting need not."""
     for each in outputs:
-        greeting = each.kind == "display_data" and each.data.get("text/plain", "").startswith("New session ")
+        text = each.data.get("text/plain", "")
+        greeting = each.kind == "display_data" and text.startswith("New session ") and each.data == Note(text).data()
         if not each.mark and not greeting and each.kind != "error":
             shown = each.data.get("text/plain") or each.data.get("text") or each.kind
             yield OUTPUT, f"{one_line(shown, 60)!r} names no dispatch"

@@ -33,11 +33,12 @@ def project(workspace: Path) -> Made:
 
 
 @pytest.fixture
-def write(project: Made, script: Callable[..., str]) -> Callable[..., Path]:
+def write(project: Made) -> Callable[..., Path]:
     """Writes a notebook with these cells, and the rules its model follows."""
 
     def written(rules: list[dict[str, Any]], *cells: str) -> Path:
-        (project.folder / "agentos.yaml").write_text(json.dumps({"model": script(rules)}))
+        (project.folder / "model.yaml").write_text(json.dumps({"rules": rules}))
+        (project.folder / "agentos.yaml").write_text(json.dumps({"model": "scripted:model.yaml"}))
         spec = {"name": "agentos", "display_name": "AgentOS", "language": "agentos"}
         made = [nbformat.v4.new_code_cell(cell) for cell in cells]
         path = project.folder / "written.ipynb"
