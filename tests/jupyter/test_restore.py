@@ -33,7 +33,8 @@ def test_a_session_is_resumed_in_a_restored_workspace(
         {"when": {"role": "tool"}, "say": "Done."},
         {"say": "I do.", "calls": [{"bash": {"command": "pwd; seq 1 20000"}}]},
     ]
-    configure(model=script(rules))
+    script(rules)
+    configure(model="scripted:model.yaml")
     first = open_notebook()
     begun = first.run("count to 20000").text
     session = re.search(r"\((s-\S+)\)", begun)
@@ -42,7 +43,8 @@ def test_a_session_is_resumed_in_a_restored_workspace(
     assert made["blobs"] == 1, "the whole output of the command"
     other = workspace / "elsewhere"
     assert "every chain" in agentos(workspace, "restore", made["backup"], "--into", str(other))
-    shutil.copy(workspace / "agentos.yaml", other)
+    for name in ("agentos.yaml", "model.yaml"):
+        shutil.copy(workspace / name, other)
     second = open_notebook(folder=other, AGENTOS_WORKSPACE=os.fspath(other))
     assert "2 turns so far" in second.run(f"%session resume {session[1]}").text
     assert "count to 20000" in second.run("%runs").text
