@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,9 @@ from agentos_jupyter.models.facts import Known
 from agentos_jupyter.models.rate import Limiter
 from agentos_jupyter.models.remote import Channel, Remote, RemoteModel
 from agentos_jupyter.models.spoken import PROVIDERS, Needs, needs
+
+_ID = re.compile(r"[\w.:@/+-]{1,200}", re.ASCII)
+"""litellm takes the address of a server in a model's place for some providers, and would send the key to it."""
 
 
 class Gatewayed:
@@ -37,12 +41,18 @@ class Gatewayed:
             raise ModelNotFound(
                 f"litellm has no provider {provider!r}{hint or '.'} A model is litellm:<provider>/<model id>."
             )
+        if not _ID.fullmatch(model) or "//" in model:
+            raise ModelNotFound(
+                f"{model!r} is no model's id: an address stands in {address_variables(provider)[0]} or in agentos.yaml, "
+                "because the key goes there."
+            )
         about = self._known.of(provider, model)
         key_name, secrets = self._secrets(name, provider)
         params: dict[str, Any] = {
             "model": spoken,
             "provider": provider,
             "timeout": self._limits.compute,
+            "connect": self._limits.connect,
             "extra": {"max_tokens": about.max_output} if about.said_max_output else {},
             "key_name": key_name,
         }

@@ -221,7 +221,8 @@ async def _once(model: Model, request: Request, limits: Limits, on_delta: OnDelt
     try:
         async with contextlib.aclosing(model.stream(request)) as stream, _Patience(limits, deadline) as patience:
             async for delta in stream:
-                patience.heard()
+                if not isinstance(delta, Waiting):  # a note of the harness is no word of the model
+                    patience.heard()
                 reply.take(delta)
                 seen = True
                 on_delta(delta)

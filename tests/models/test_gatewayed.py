@@ -152,6 +152,9 @@ def test_every_value_of_a_key_is_redacted(workspace: Path) -> None:
         ("azure/x", ModelKeyMissing, "set AZURE_API_KEY"),
         ("vertex_ai/x", ConfigError, "needs VERTEXAI_PROJECT"),
         ("litellm:lab/x", ModelNotFound, "litellm has no provider 'lab'"),
+        ("litellm:huggingface/https://elsewhere.example", ModelNotFound, "an address stands in HUGGINGFACE_BASE_URL"),
+        ("oobabooga/http://127.0.0.1:9", ModelNotFound, "because the key goes there"),
+        ("bedrock/x?y#z", ModelNotFound, "is no model's id"),
         ("python:os:system", ModelNotFound, "list it under `python_models:`"),
     ],
 )

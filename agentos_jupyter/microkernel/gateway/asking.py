@@ -57,6 +57,8 @@ async def complete(asked: dict[str, Any], body: bytes, stream: Stream) -> None:
 
 
 def _arguments(litellm: Any, asked: dict[str, Any], stream: Stream) -> dict[str, Any]:
+    import httpx
+
     for name in asked["params"]:
         if name not in PARAMS:
             raise ModelRefused(nearest("parameter that a skill may set for litellm", name, PARAMS))
@@ -69,7 +71,7 @@ def _arguments(litellm: Any, asked: dict[str, Any], stream: Stream) -> dict[str,
         "stream_options": {"include_usage": True},
         "num_retries": 0,
         "max_retries": 0,
-        "timeout": asked["timeout"],
+        "timeout": httpx.Timeout(asked["timeout"], connect=asked["connect"]),
         **asked["extra"],
         **asked["params"],
         **tools,

@@ -16,6 +16,11 @@ _WIRE = re.compile(r"connection error|connect call failed|cannot connect|disconn
 _CUT = re.compile(r"before a finish_reason|before .{0,40}(?:received|complete)|incomplete chunked", re.I)
 _NO_MODULE = re.compile(r"No module named '([\w.]+)'|pip install ['\"`]?([\w\[\]-]+)")
 
+SEEN = frozenset(
+    ("api_base", "api_version", "aws_region_name", "vertex_project", "vertex_location", "project_id", "space_id")
+)
+"""What goes with a call beside keys and may be seen in an error."""
+
 
 def named(model: str, error: Exception, key_name: str | None) -> AgentOSError:
     """The error an exception means: by its HTTP status where a provider gave one, else by what broke on the way."""
@@ -97,7 +102,8 @@ def scrubbed(error: AgentOSError, secrets: Any) -> AgentOSError:
 
 def _values(secrets: Any) -> Iterator[str]:
     if isinstance(secrets, dict):
-        for value in secrets.values():
-            yield from _values(value)
+        for name, value in secrets.items():
+            if name not in SEEN:
+                yield from _values(value)
     elif isinstance(secrets, str) and len(secrets) >= 6:
         yield secrets
