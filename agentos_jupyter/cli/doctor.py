@@ -123,6 +123,10 @@ def disk(workspace: Path) -> Check:
 
 def backup(workspace: Path) -> Check:
     """The last backup, and what kept a later one from being made."""
+    try:
+        config.user_backup()
+    except ConfigError as error:
+        return Check("backup", False, error.message, "mend the line that the sentence names", needed=False)
     noted = storage.notes(workspace)
     last, failed = noted.get("backup"), noted.get("failed")
     if failed:

@@ -41,8 +41,8 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a backup is. `made` is UTC, `position` and `head` are the last event's, `missing` are blobs that were
-    damaged, and files that could not be read, when it was made."""
+    """What a backup is. `made` is UTC, of the moment when its log ends; `position` and `head` are the last event's,
+    `missing` are blobs that were damaged, and files that could not be read, when it was made."""
 
     format: int
     agentos: str

@@ -105,7 +105,7 @@ def make(job: Job) -> dict[str, Any]:
     making.mkdir(mode=0o700)
     try:
         _say({"ready": True})
-        held = _hear()
+        held, now = _hear(), datetime.now(UTC)
         last = Mark(held["position"], held["digest"])
         parts = _copy_log(state, making, held["wal"])
         _say({"copied": True})
@@ -114,10 +114,10 @@ def make(job: Job) -> dict[str, Any]:
         contents, missing = gathering.gather(state, pool, known)
         parts[CONTENTS] = backups.write_contents(making, contents)
         pool.sync()
-        manifest = _manifest(job, last, parts, contents, missing)
+        manifest = _manifest(job, now, last, parts, contents, missing)
         backups.write(making, manifest)
         sync_folder(making)
-        name = backups.new_name(folder, datetime.fromisoformat(manifest.made))
+        name = backups.new_name(folder, now)
         making.rename(folder / name)
         sync_folder(folder)
     except BaseException:
@@ -161,14 +161,16 @@ def _check_copy(making: Path, last: Mark) -> None:
         raise BackupRefused(f"The copy of the log holds {count} events, not {last.position}: try again.")
 
 
-def _manifest(job: Job, last: Mark, parts: dict[str, Part], contents: Contents, missing: list[str]) -> Manifest:
+def _manifest(
+    job: Job, now: datetime, last: Mark, parts: dict[str, Part], contents: Contents, missing: list[str]
+) -> Manifest:
     pooled = sum(contents.blobs.values()) + sum(file.size for file in contents.files)
     return Manifest(
         format=backups.FORMAT,
         agentos=__version__,
         schema=job.schema,
         workspace=job.workspace,
-        made=datetime.now(UTC).isoformat(timespec="seconds"),
+        made=now.isoformat(timespec="seconds"),
         position=last.position,
         head=last.digest,
         parts=parts,

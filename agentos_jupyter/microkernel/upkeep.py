@@ -51,7 +51,6 @@ class Upkeep:
         self._kernel = kernel
         self._one = asyncio.Lock()
         self._told: weakref.WeakSet[Caller] = weakref.WeakSet()
-        self._tried = 0.0
         self._began = time.monotonic()
         self.warning: str | None = None
 
@@ -197,8 +196,7 @@ class Upkeep:
         if settings is None or settings.every is None or self._one.locked():
             return
         due = await asyncio.to_thread(self._due, settings, settings.every)
-        if due and (not self._tried or time.monotonic() - self._tried > self._kernel.limits().look):
-            self._tried = time.monotonic()
+        if due:
             await self._back_up(settings.target, settings.keep or 0)
 
     def _due(self, settings: BackupSettings, every: float) -> bool:

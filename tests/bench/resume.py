@@ -116,12 +116,15 @@ def _resume(folder: Path, times: int) -> tuple[list[float], list[float], list[fl
 
 def measure(times: int = 5) -> str:
     rows = []
-    for clustered in (True, False):
+    for name in ("clustered", "interleaved", "interleaved, then `agentos maintain`"):
         with private() as base, workspace(base) as folder:
-            fill(folder, clustered)
+            fill(folder, name == "clustered")
+            if name.endswith("maintain`"):
+                with SyncLink(folder, timeout=None) as link:
+                    link.call("storage.maintain")
+                stop(folder)
             opened, first, again = _resume(folder, times)
             shutil.rmtree(folder / ".agentos")
-        name = "clustered" if clustered else "interleaved"
         rows += [
             [f"**resume, rows {name}**", statistics.median(first), min(first)],
             [f"the same call again, rows {name}", statistics.median(again), min(again)],

@@ -224,6 +224,40 @@ def test_a_restore_moves_aside_what_was_there_and_can_be_undone(agentos: Run, wo
     assert [event.data["name"] for event in every_event(workspace)] == ["first", "second"]
 
 
+def test_a_restore_that_was_killed_changed_nothing(agentos: Run, workspace: Path, target: Path) -> None:
+    session(workspace, "first")
+    put_blobs(workspace, 1500, 30_000)
+    backup(agentos, target)
+    session(workspace, "second")
+    agentos("stop")
+    before = every_event(workspace)
+    client = subprocess.Popen([sys.executable, "-m", "agentos_jupyter.cli", "restore", str(target)], cwd=workspace)
+    deadline = time.monotonic() + 20
+    state = paths.state_dir(workspace)
+    while len(list(state.glob("restoring-*/blobs/??/*"))) < 20 and time.monotonic() < deadline:
+        time.sleep(0.005)
+    client.kill()
+    client.wait()
+    assert every_event(workspace) == before
+    assert list(state.glob("restoring-*"))
+    assert agentos("restore", str(target)).returncode == 0
+    assert not list(state.glob("restoring-*"))
+    assert [event.data["name"] for event in every_event(workspace)] == ["first"]
+
+
+def test_a_restore_that_was_killed_between_its_renames_is_finished(agentos: Run, workspace: Path, target: Path) -> None:
+    session(workspace, "first")
+    backup(agentos, target)
+    session(workspace, "second")
+    agentos("stop")
+    agentos("restore", str(target))
+    paths.state_dir(workspace).rename(workspace / ".agentos-restored")  # as before the last rename
+    assert agentos("restore", "--undo").returncode == 0
+    assert [event.data["name"] for event in every_event(workspace)] == ["first", "second"]
+    (workspace / ".agentos-restored").mkdir()
+    assert "keep the one you need" in agentos("restore", str(target)).stderr
+
+
 def test_where_a_backup_may_not_go(agentos: Run, workspace: Path, target: Path, tmp_path: Path) -> None:
     agentos("start")
     (inside := workspace / "backups").mkdir()
@@ -327,6 +361,7 @@ def test_the_daemon_makes_backups_when_they_are_due_and_tells_when_it_cannot(
     assert "is not there" in agentos("doctor").stdout
     settings.write_text("backup: {folder: backups}\n")
     assert "written from / or ~ on" in agentos("backup").stderr
+    assert "written from / or ~ on" in agentos("doctor").stdout
 
 
 async def test_no_checkpoint_is_made_while_the_log_is_held(tmp_path: Path) -> None:

@@ -112,6 +112,45 @@ async def test_a_piece_that_does_not_come_out_the_same_changes_nothing(folder: P
         assert await everything(log) == before
 
 
+FULL = """
+import asyncio, pathlib, resource, sys
+from agentos_jupyter.errors import AgentOSError
+from agentos_jupyter.log import Log
+
+async def main():
+    log = await Log.open(pathlib.Path(sys.argv[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    try:
+        await log.order()
+        print("ordered")
+    except AgentOSError as error:
+        print(error.code, error.message)
+    await log.aclose()
+
+asyncio.run(main())
+"""
+
+
+async def test_a_disk_that_is_full_changes_nothing(folder: Path) -> None:
+    async with await Log.open(folder) as log:
+        for number in range(60):
+            parts = [(f"session/{name}", number, [NewEvent("x", {"t": os.urandom(2000).hex()})]) for name in range(10)]
+            await log.append_many(parts)
+        before = await everything(log)
+    size = (folder / "log.duckdb").stat().st_size
+    told = set()
+    for limit in (size + 1000, size + 500_000, size + 1_500_000):
+        run = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", FULL, str(folder), str(limit), stdout=asyncio.subprocess.PIPE
+        )
+        told.add((await run.communicate())[0].decode()[:14])
+        async with await Log.open(folder) as log:
+            assert await everything(log) == before
+            assert [await log.verify(name) for name in log.streams()] == [60] * 10
+            await log.tidy()
+    assert "log.unwritable" in told, told
+
+
 async def killed_once(folder: Path, delay: float) -> tuple[list[list[str]], int]:
     worker = await asyncio.create_subprocess_exec(
         sys.executable,
