@@ -68,7 +68,6 @@ class Upkeep:
 
     async def run(self) -> None:
         """Until cancelled: look, do what is due, wait."""
-        await self._try(self._kernel.log.tidy)
         await self._try(lambda: forgetting.carry_out(self._kernel.log))
         while True:
             await self._try(self._look_at_disk)
@@ -134,6 +133,8 @@ class Upkeep:
     async def _removed(self, dry: bool, *more: Callable[[Path, Limits], Iterable[tuple[str, Path]]]) -> list[Find]:
         kernel, limits = self._kernel, self._kernel.limits()
         state = paths.state_dir(kernel.workspace)
+        if not dry:
+            await kernel.log.tidy()
         blobs = [Find("content", *each) for each in await kernel.log.collect(limits.keep_blobs, dry)]
 
         def files() -> list[Find]:
