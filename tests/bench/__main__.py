@@ -11,7 +11,20 @@ import os
 import platform
 import sys
 
-NAMES = ("turns", "gateway", "sandbox", "kernel", "first", "sessions", "notebook", "resume", "replay", "front", "kills")
+NAMES = (
+    "turns",
+    "gateway",
+    "sandbox",
+    "kernel",
+    "first",
+    "sessions",
+    "notebook",
+    "resume",
+    "replay",
+    "front",
+    "kills",
+    "day",
+)
 
 
 def main() -> None:

@@ -86,7 +86,7 @@ async def _work(folder: Path, told: Told) -> None:
 async def _kill(folder: Path, times: int, chance: random.Random, loads: list[asyncio.Task[None]]) -> None:
     last = 0
     for _ in range(times):
-        while (pid := _owner(folder)) in (0, last):
+        while (pid := owner(folder)) in (0, last):
             await asyncio.sleep(0.005)
             if any(load.done() for load in loads):
                 return
@@ -96,7 +96,7 @@ async def _kill(folder: Path, times: int, chance: random.Random, loads: list[asy
         last = pid
 
 
-def _owner(folder: Path) -> int:
+def owner(folder: Path) -> int:
     """The process the lock names; 0 while nobody wrote itself into it."""
     try:
         return int(json.loads((folder / ".agentos" / "lock").read_bytes())["pid"])
@@ -129,12 +129,12 @@ async def _check(folder: Path, times: int, everything: list[Told]) -> Found:
         total = log.position
     for told in everything:
         sentences += _missing(told, events[told.session])
-        sentences += _torn(events[told.session])
+        sentences += torn(events[told.session])
     facts = sum(len(told.facts) for told in everything)
     return Found(times, facts, total, sentences, [error for told in everything for error in told.errors])
 
 
-def _fact(event: Event) -> tuple[str, str, str, str]:
+def fact(event: Event) -> tuple[str, str, str, str]:
     data = event.data
     name = data.get("epoch") or data.get("turn") if event.type != "tool.result" else data["id"]
     text = "" if event.type == "dispatch.started" else str(data.get("text", ""))
@@ -143,11 +143,11 @@ def _fact(event: Event) -> tuple[str, str, str, str]:
 
 def _missing(told: Told, events: list[Event]) -> list[str]:
     kinds = ("dispatch.started", "assistant.message", "tool.result")
-    kept = Counter(_fact(event) for event in events if event.type in kinds)
+    kept = Counter(fact(event) for event in events if event.type in kinds)
     return [f"told once, kept {kept[fact[1:]]} times: {fact}" for fact in told.facts if kept[fact[1:]] != 1]
 
 
-def _torn(events: list[Event]) -> list[str]:
+def torn(events: list[Event]) -> list[str]:
     """One commit holds a reply and all its calls; every result answers a call, at most once."""
     sentences: list[str] = []
     calls = Counter(event.data["id"] for event in events if event.type == "tool.call")

@@ -2,7 +2,8 @@
 
 `/RUN/TURNS/v1/chat/completions` asks for one bash call a turn, TURNS times, then says "Done."; `/RUN/TURNS/v1/messages`
 does the same in Anthropic's words. Each RUN is counted for
-itself, or, where TURNS is `each20`, every conversation by its own length. `/RUN` gives its times: `[asked, answered,
+itself, or, where TURNS is `each20`, every conversation by its own length, and where it is `since9`, by what was said
+since a person spoke last. `/RUN` gives its times: `[asked, answered,
 bytes]` for each request, in seconds of the monotonic clock, `asked` being the moment the whole request was there. So
 what a client needs for a turn is `asked[n + 1] - answered[n]`, whatever the server itself needed, and it is measured in
 the same way for everybody.
@@ -35,8 +36,9 @@ class Server:
         if not rest:
             return _http("application/json", json.dumps(self.times[run]).encode()), None
         times = self.times[run]
-        turns = rest[0].removeprefix("each")
-        number = len(times) + 1 if turns == rest[0] else body.count(b'"role":"assistant"') + 1
+        turns = rest[0].removeprefix("each").removeprefix("since")
+        asked = max(0, body.rfind(b'"role":"user"')) if rest[0].startswith("since") else 0
+        number = len(times) + 1 if turns == rest[0] else body.count(b'"role":"assistant"', asked) + 1
         streaming = b'"stream"' in body[:300] or b'"stream"' in body[-300:]
         message = self._call(number) if number <= int(turns) else {"role": "assistant", "content": "Done."}
         finish = "tool_calls" if "tool_calls" in message else "stop"
