@@ -63,7 +63,7 @@ def _folder(named: Path | None) -> Path:
 
 
 def _list(folder: Path, as_json: bool) -> int:
-    from agentos_jupyter.log import backups
+    from agentos_jupyter.log.backup import backups
 
     place = backups.set_folder(folder, paths.workspace())
     rows: list[list[Any]] = []

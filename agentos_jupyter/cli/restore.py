@@ -15,7 +15,7 @@ from pathlib import Path
 from agentos_jupyter import paths
 from agentos_jupyter.cli.text import visible
 from agentos_jupyter.errors import BackupNotFound, BackupRefused, CommandError
-from agentos_jupyter.log import restoring
+from agentos_jupyter.log.backup import restoring
 from agentos_jupyter.log.blobs import sync_folder
 from agentos_jupyter.microkernel.lock import Lock
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from agentos_jupyter import paths
 from agentos_jupyter.errors import BY_CODE, BackupRefused
-from agentos_jupyter.log import backups
-from agentos_jupyter.log.making import Job
+from agentos_jupyter.log.backup import backups
+from agentos_jupyter.log.backup.making import Job
 from agentos_jupyter.log.migrations import MIGRATIONS
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _LONGEST = 16 << 20
 
 
 async def make(log: Log, workspace: Path, target: Path, keep: int, seconds: float) -> dict[str, Any]:
-    """Make a backup of a workspace into the folder `target`; what it came to (`log.backups.Manifest`, and more).
+    """Make a backup of a workspace into the folder `target`; what it came to (`log.backup.backups.Manifest`, and more).
 
     The log is held for at most `seconds`. Raises `BackupRefused`, and whatever is wrong with the log.
     """
@@ -78,7 +78,7 @@ async def _process() -> AsyncIterator[_Maker]:
         sys.executable,
         "-P",
         "-m",
-        "agentos_jupyter.log.making",
+        "agentos_jupyter.log.backup.making",
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,

@@ -18,7 +18,8 @@ from agentos_jupyter import config, paths, storage
 from agentos_jupyter.config import BackupSettings
 from agentos_jupyter.errors import AgentOSError, BackupRefused
 from agentos_jupyter.limits import Limits
-from agentos_jupyter.log import backups, forgetting
+from agentos_jupyter.log import forgetting
+from agentos_jupyter.log.backup import backups
 from agentos_jupyter.log.exporting import Exported, Format
 from agentos_jupyter.microkernel import backup, retention
 from agentos_jupyter.microkernel.retention import Find

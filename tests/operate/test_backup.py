@@ -20,7 +20,8 @@ import pytest
 
 import agentos_jupyter
 from agentos_jupyter import paths
-from agentos_jupyter.log import Log, backups
+from agentos_jupyter.log import Log
+from agentos_jupyter.log.backup import backups
 from agentos_jupyter.records import Event, NewEvent
 
 from .conftest import Run

@@ -20,8 +20,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from agentos_jupyter.errors import BackupDamaged, BackupNotFound, BackupRefused
+from agentos_jupyter.log.backup.copying import Pool
 from agentos_jupyter.log.blobs import sync_folder
-from agentos_jupyter.log.copying import Pool
 from agentos_jupyter.paths import CONFIG_NAME, STATE_NAME
 
 FORMAT = 1

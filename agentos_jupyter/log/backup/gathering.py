@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from agentos_jupyter.errors import AgentOSError, BackupRefused
-from agentos_jupyter.log import backups
-from agentos_jupyter.log.backups import Contents, File
-from agentos_jupyter.log.copying import Pool, opened
+from agentos_jupyter.log.backup import backups
+from agentos_jupyter.log.backup.backups import Contents, File
+from agentos_jupyter.log.backup.copying import Pool, opened
 
 LEFT_OUT = ("lock", "head", "daemon.log", "exports", "blobs", "salvage", "services", "upkeep.json", ".gitignore")
 LEFT_OUT_PREFIXES = ("log.duckdb", "daemon.log.", "service-", "damaged-", "before-restore-", "restoring-")

@@ -8,10 +8,10 @@ import stat
 from pathlib import Path
 
 from agentos_jupyter.errors import BackupDamaged, BackupNotFound
-from agentos_jupyter.log import backups
-from agentos_jupyter.log.backups import CONTENTS, File, Manifest
+from agentos_jupyter.log.backup import backups
+from agentos_jupyter.log.backup.backups import CONTENTS, File, Manifest
+from agentos_jupyter.log.backup.copying import Pool, copied
 from agentos_jupyter.log.blobs import sync_folder
-from agentos_jupyter.log.copying import Pool, copied
 from agentos_jupyter.log.log import Log
 from agentos_jupyter.log.opening import MARK, prepare
 

@@ -1,4 +1,4 @@
-"""`python -m agentos_jupyter.log.making`: the process that makes one backup, spoken to in lines of JSON.
+"""`python -m agentos_jupyter.log.backup.making`: the process that makes one backup, spoken to in lines of JSON.
 
 A process of its own, because the daemon must not open its database's file a second time, and because copying and
 hashing gigabytes is not the daemon's work. It gets a `Job`, checks the target and says `ready`; is told what is held;
@@ -25,10 +25,10 @@ import duckdb
 
 from agentos_jupyter import __version__
 from agentos_jupyter.errors import AgentOSError, BackupRefused
-from agentos_jupyter.log import backups, gathering
-from agentos_jupyter.log.backups import CONTENTS, MAKING, Contents, Manifest, Part
+from agentos_jupyter.log.backup import backups, gathering
+from agentos_jupyter.log.backup.backups import CONTENTS, MAKING, Contents, Manifest, Part
+from agentos_jupyter.log.backup.copying import Pool, copied
 from agentos_jupyter.log.blobs import sync_folder
-from agentos_jupyter.log.copying import Pool, copied
 from agentos_jupyter.log.failure import explain
 from agentos_jupyter.log.mark import Mark
 from agentos_jupyter.log.opening import DATABASE, WAL
