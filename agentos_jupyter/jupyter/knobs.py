@@ -72,7 +72,8 @@ async def model(run: CellRun, args: str) -> None:
 async def asked(run: CellRun) -> str:
     """The model that this notebook's next prompt asks, or why none can be."""
     try:
-        return _model((await _chain(run))[0])
+        first = (await _chain(run))[0]
+        return model_name(first["name"], first["scripted"])
     except AgentOSError as error:
         return f"none: {error.message}"
 

@@ -15,6 +15,7 @@ from agentos_jupyter.jupyter.cells import Asking, Bash, Cell, Command, Help, Par
 from agentos_jupyter.jupyter.desk import Desk
 from agentos_jupyter.jupyter.display import Screen
 from agentos_jupyter.jupyter.field import Field
+from agentos_jupyter.jupyter.knobs import asked
 from agentos_jupyter.jupyter.saved import digest
 from agentos_jupyter.jupyter.watch import Watch
 
@@ -82,11 +83,10 @@ class CellRun:
         sessions = (await self.desk.call("session.list", {"limit": 100}))["sessions"]
         created = await self.desk.session()
         earlier = next((each["id"] for each in sessions if each["name"] == created["name"]), None)
-        info = (await self.desk.link()).info
         parts = [
             f"New session {created['name']} ({created['id']})",
-            words.model_name(info["model"], info["scripted"]) if info.get("model") else "",
-            f"workspace {info['workspace']}",
+            await asked(self),
+            f"workspace {(await self.desk.link()).info['workspace']}",
             f"%session resume {earlier} goes on with the one before" if earlier else "",
         ]
         self.screen.note(" · ".join(part for part in parts if part))

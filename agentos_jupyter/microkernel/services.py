@@ -58,12 +58,12 @@ class Service:
     @property
     def alive(self) -> bool:
         """Whether the process runs and has registered."""
-        return self._peer is not None and not self._peer.closed.done() and bool(self.hooks)
+        return self._peer is not None and self._peer.open and bool(self.hooks)
 
     async def ready(self) -> Peer:
         """The channel to a registered service. Raises `HookFailed` naming the skill and its log."""
         async with self._starting:
-            if self._peer is not None and not self._peer.closed.done():
+            if self._peer is not None and self._peer.open:
                 return self._peer
             await self._end()
             await self._start()

@@ -80,7 +80,7 @@ class Link:
 
     async def _connected(self) -> Peer:
         async with self._connecting:
-            if self._peer is not None and not self._peer.closed.done():
+            if self._peer is not None and self._peer.open:
                 return self._peer
             if self._closed:
                 raise Cancelled("The link was closed by this side.")

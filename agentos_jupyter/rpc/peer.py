@@ -116,6 +116,11 @@ class Peer(asyncio.Protocol):
             raise
         return peer
 
+    @property
+    def open(self) -> bool:
+        """Whether a call can be made: a channel that is about to be closed takes none any more."""
+        return self._transport is not None and not self._transport.is_closing()
+
     # -- calls going out
 
     async def call(self, method: str, params: Params | None = None, on_stream: OnStream | None = None) -> Any:
@@ -145,7 +150,7 @@ class Peer(asyncio.Protocol):
         self._writable.append(callback)
 
     def _send(self, message: dict[str, Any]) -> None:
-        if self._transport is None or self._transport.is_closing():
+        if self._transport is None or not self.open:
             raise ConnectionLost("The channel is closed.")
         self._transport.write(pack(message))
         if self._transport.get_write_buffer_size() > MAX_BACKLOG:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import array
 import asyncio
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -24,6 +25,7 @@ _REPLY = struct.Struct("<cIiB")
 STATE_LOST, OVER_MEMORY, OVER_PROCESSES, STATE_GONE = 1, 2, 4, 8
 _START_SECONDS = 20.0
 _END_SECONDS = 3.0
+_LOOK_SECONDS = 0.1
 
 
 class SandboxEnded(Exception):
@@ -82,7 +84,7 @@ class Channel:
         channel = cls(process, ours, complaints)
         try:
             async with asyncio.timeout(_START_SECONDS):
-                await channel._ready
+                await channel._came_up()
         except (SandboxEnded, TimeoutError) as error:
             ended = isinstance(error, SandboxEnded)
             silence = "it was ended at once, as by a lack of memory" if ended else "it did not answer"
@@ -94,6 +96,24 @@ class Channel:
             if not channel._ready.done() or channel._ready.cancelled() or channel._ready.exception():
                 await channel.aclose()
         return channel
+
+    async def _came_up(self) -> None:
+        """Ready, or gone. A first process that is killed while it makes the walls may leave a child of its own behind,
+        which waits for it for ever; so the whole group is ended, as long as its number is certainly its own."""
+        while not self._ready.done():
+            await asyncio.wait([self._ready], timeout=_LOOK_SECONDS)
+            if self._died() and not self._ready.done():
+                self._kill_group()
+                self._end()
+        await self._ready
+
+    def _died(self) -> bool:
+        """Whether the first process has ended; it is left to be reaped later, and keeps its number till then."""
+        return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+    def _kill_group(self) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     def execute(self, command: bytes, output: int) -> asyncio.Future[Exit]:
         """Starts a command; the future ends when every process of it is gone, or with `SandboxEnded`."""
@@ -136,7 +156,7 @@ class Channel:
             async with asyncio.timeout(_END_SECONDS):
                 await self._gone()
         except TimeoutError:
-            self._process.kill()
+            self._kill_group()
             await self._gone()
         finally:
             if self._complaints >= 0:

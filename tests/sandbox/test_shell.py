@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -212,3 +214,33 @@ async def test_cpu_time_is_bounded(root: Path, tier: Tier, limits: Limits) -> No
     async with Sandbox(root, tier, replace(limits, cpu=1)) as box:
         outcome = await box.run("while :; do :; done")
         assert outcome.status == "failed" and outcome.seconds < 8
+
+
+def walls(root: Path) -> list[int]:
+    """Processes of bubblewrap that name this root."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdecimal() and b"bwrap\0" in (entry / "cmdline").read_bytes().replace(b"/", b""):
+                found += [int(entry.name)] if os.fsencode(root) in (entry / "cmdline").read_bytes() else []
+    return found
+
+
+async def test_killed_at_any_moment_of_its_start_it_starts_again_and_leaves_nothing(
+    root: Path, tier: Tier, limits: Limits
+) -> None:
+    killed = 0
+    for number in range(25):
+        async with Sandbox(root, tier, limits) as box:
+            starting = asyncio.create_task(box.run("echo on"))
+            while not (first := walls(root)) and not starting.done():
+                await asyncio.sleep(0)
+            await asyncio.sleep(number * 0.0004)
+            if not starting.done() and first:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(min(first), signal.SIGKILL)
+                    killed += 1
+            outcome = await asyncio.wait_for(starting, 5)
+            assert outcome.status in ("ok", "killed")
+        assert walls(root) == []
+    assert killed > 5

@@ -46,7 +46,7 @@ class Gateway:
     @property
     def pid(self) -> int | None:
         """Of the child, where one runs."""
-        running = self._process is not None and self._peer is not None and not self._peer.closed.done()
+        running = self._process is not None and self._peer is not None and self._peer.open
         return self._process.pid if running and self._process is not None else None
 
     async def stream(self, method: str, params: Mapping[str, Any], body: bytes) -> AsyncGenerator[dict[str, Any], None]:
@@ -129,7 +129,7 @@ class Gateway:
 
     async def _ready(self) -> Peer:
         async with self._starting:
-            if self._peer is None or self._peer.closed.done():
+            if self._peer is None or not self._peer.open:
                 await self._end()
                 await self._start()
             assert self._peer is not None

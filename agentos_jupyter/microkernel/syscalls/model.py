@@ -57,6 +57,7 @@ class Chain(Shape):
 
 async def list_(kernel: Microkernel, caller: Caller, params: Empty) -> ModelList:
     """The configured models and roles, and the default."""
+    kernel.refresh()
     return ModelList(
         models=[ModelInfo(**asdict(each)) for each in kernel.models.list()], default=kernel.models.choice(None).names[0]
     )
@@ -64,6 +65,7 @@ async def list_(kernel: Microkernel, caller: Caller, params: Empty) -> ModelList
 
 async def resolve(kernel: Microkernel, caller: Caller, params: Which) -> Chain:
     """The chain a name stands for. Raises `model.not_found` or `model.key_missing`."""
+    kernel.refresh()
     return Chain(chain=[_info(model) for model in kernel.models.resolve(params.name)])
 
 
