@@ -58,8 +58,8 @@ class Told:
     def result(self, judged: JudgedCall, observation: Observation) -> None:
         self.note("tool.result", judged.call.id, observation.text)
 
-    def note(self, kind: str, name: str, text: str) -> None:
-        fact = (self.session, self.dispatch, kind, name, digest(text))
+    def note(self, kind: str, name: str, text: str, dispatch: str | None = None) -> None:
+        fact = (self.session, dispatch or self.dispatch, kind, name, digest(text))
         os.write(self._file, json.dumps(fact).encode() + b"\n")
 
     def __getattr__(self, name: str) -> Any:
@@ -100,7 +100,7 @@ class Worker:
         words, key = f"Be quick ({secrets.token_hex(4)}).", secrets.token_hex(8)
         with contextlib.suppress(AgentOSError):
             steered = await self.link.client.session.steer(session=self.told.session, text=words, key=key)
-            self.told.note("inbox.message", str(steered["inbox"]), words)
+            self.told.note("inbox.message", str(steered["inbox"]), words, steered["dispatch"])
 
 
 async def main(workspace: Path, file: Path, number: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -61,7 +63,9 @@ class Notebook:
     """A notebook kernel and its client."""
 
     def __init__(self, workspace: Path, environ: dict[str, str], prefix: Sequence[str] = ()) -> None:
-        self.manager = KernelManager(kernel_name="agentos")
+        # Sockets in the tests' own folder: a free port may be another test's by the time the kernel takes it.
+        place = Path(os.environ["XDG_RUNTIME_DIR"]) / secrets.token_hex(4)
+        self.manager = KernelManager(kernel_name="agentos", transport="ipc", ip=str(place))
         assert self.manager.kernel_spec is not None
         self.manager.kernel_spec.argv[:0] = prefix
         self.manager.start_kernel(cwd=str(workspace), env=environ)
@@ -133,8 +137,6 @@ def open_notebook(workspace: Path) -> Iterator[Callable[..., Notebook]]:
 
     `prefix` is a command that runs the kernel.
     """
-    import os
-
     opened: list[Notebook] = []
 
     def start(folder: Path | None = None, prefix: Sequence[str] = (), **environ: str) -> Notebook:

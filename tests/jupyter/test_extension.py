@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +27,8 @@ class PythonNotebook(Notebook):
     """A kernel of plain Python, with the extension."""
 
     def __init__(self, workspace: Path, environ: dict[str, str]) -> None:
-        self.manager = KernelManager()
+        place = Path(os.environ["XDG_RUNTIME_DIR"]) / secrets.token_hex(4)
+        self.manager = KernelManager(transport="ipc", ip=str(place))
         self.manager._kernel_spec = KernelSpec(
             argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"], language="python"
         )
